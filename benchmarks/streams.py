@@ -1,8 +1,8 @@
 """Replay retrain policies on many streams: what each keeps of nightly's benefit, out of sample, in one table.
 
 The declared policy has the same cost of a promotion on every stream, and defaults for the rest; beside it stands the
-policy that a replay of the first half suggests. Both are judged on the second half, beside a clock with as many
-promotions. ``build/streams.json`` has every figure, ``build/streams.md`` the table.
+policy that a replay of the first half suggests, and the declared one without recall. All are judged on the second half,
+beside a clock with as many promotions. ``build/streams.json`` has every figure, ``build/streams.md`` the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Regret, Retrain
-from airflow_mlops.core.replay.compare_policies import PolicyComparison
+from airflow_mlops.core.replay.compare_policies import WITHOUT_RECALL, PolicyComparison
 from airflow_mlops.core.replay.fit_history import FittedHistory, fit_history
 from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.replay.replay_report import report_replay
@@ -37,6 +37,8 @@ COST = 0.1
 """The cost of a promotion that every stream declares."""
 BEHIND, AHEAD, HARM = 0.03, 0.05, 0.01
 """Shares: at most so far behind an equal clock, at least so far ahead on half of the streams, at most so much harm."""
+RECALL_AHEAD, RECALL_COST = 0.1, 0.01
+"""Shares of nightly's benefit: least lead of recall where a stream recurs, and largest cost of it on the others."""
 SAYS_NOTHING = 0.02
 """Benefit of nightly retraining, as a share of never's loss, below which a percentage of it says nothing."""
 
@@ -82,6 +84,20 @@ class StreamFigures:
     def harm(self) -> float:
         """Loss of the declared policy above that of a model that is never retrained, as a share of it."""
         return self.loss("declared") / self.loss("never") - 1
+
+    @property
+    def recall_lead(self) -> float:
+        """Benefit of the declared policy less that without recall; a share of never's loss where that says nothing."""
+        if self.is_judged:
+            with_recall, without = (float(self.policies[name]["benefit"]) for name in ("declared", WITHOUT_RECALL))
+            return with_recall - without
+        return (self.loss(WITHOUT_RECALL) - self.loss("declared")) / self.loss("never")
+
+    @property
+    def recall_pays(self) -> bool:
+        """Whether recall is far ahead, or needs no more than half of the fits without being behind."""
+        fits, without = (int(self.policies[name]["fits"]) for name in ("declared", WITHOUT_RECALL))
+        return self.recall_lead >= RECALL_AHEAD or (without > 0 and 2 * fits <= without and self.recall_lead >= 0)
 
 
 def declaration(stream: Stream) -> Loop:
@@ -131,7 +147,7 @@ def fitted(stream: Stream, seed: int, *, processes: int = 2) -> FittedHistory:
 def measure(stream: Stream, seed: int) -> StreamFigures:
     """Return the figures of a stream: its models are fitted once, its policies replayed on them."""
     comparison = PolicyComparison(fitted(stream, seed))
-    report = report_replay(comparison, ["declared", "never", "nightly", "clock:4"])
+    report = report_replay(comparison, ["declared", WITHOUT_RECALL, "never", "nightly", "clock:4"])
     return StreamFigures(
         stream=stream.name,
         change=stream.change,
@@ -199,6 +215,38 @@ def rows_of(measured: list[StreamFigures]) -> list[Row]:
             f"at worst {HARM:.0%} above never where retraining does not help",
             harm <= HARM,
         ),
+        *recall_rows(measured),
+    ]
+
+
+def recall_rows(measured: list[StreamFigures]) -> list[Row]:
+    """Return the rows of recall: where a stream recurs it pays, and on the others it costs nothing."""
+    recurring = [figures for figures in measured if figures.change == "recurring"]
+    others = [figures for figures in measured if figures.change != "recurring"]
+    share = sum(figures.recall_pays for figures in recurring) / len(recurring) if recurring else 0.0
+    cost = max((-figures.recall_lead for figures in others), default=0.0)
+    peer = "the same policy without recall"
+    return [
+        Row(
+            "streams_recall_recurring",
+            share,
+            1.0,
+            peer,
+            f"share of recurring streams {RECALL_AHEAD:.0%} ahead, or with half of the fits",
+            share,
+            "on every stream that recurs",
+            share >= 1.0,
+        ),
+        Row(
+            "streams_recall_elsewhere",
+            cost,
+            RECALL_COST,
+            peer,
+            "share of nightly's benefit",
+            cost / RECALL_COST,
+            f"at worst {RECALL_COST:.0%} behind where nothing recurs",
+            cost <= RECALL_COST,
+        ),
     ]
 
 
@@ -212,8 +260,9 @@ def store(measured: list[StreamFigures]) -> None:
 
 def table(measured: list[StreamFigures]) -> list[str]:
     """Return the figures as the lines of a table in Markdown."""
-    names = "| stream | changes | never | nightly | every fourth | declared | equal clock | suggested before |"
-    return [names, "|---|---|---|---|---|---|---|---|", *map(table_row, measured)]
+    policies = ["never", "nightly", "every fourth", "declared", "without recall", "equal clock", "suggested before"]
+    names = ["stream", "changes", *policies]
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|", *map(table_row, measured)]
 
 
 def table_row(figures: StreamFigures) -> str:
@@ -233,6 +282,7 @@ def table_row(figures: StreamFigures) -> str:
         f"{figures.loss('nightly'):.4g}",
         kept("clock:4"),
         kept("declared"),
+        kept(WITHOUT_RECALL),
         f"{clock:.0%}" if figures.is_judged and clock is not None else "-",
         f"`{figures.chosen}`: {kept(figures.chosen)}",
     ]

@@ -51,7 +51,7 @@ def replay(args: argparse.Namespace) -> None:
     from airflow_mlops.core.replay.past_partitions import past_partitions
     from airflow_mlops.core.replay.replay_picture import draw_replay
     from airflow_mlops.core.replay.replay_policy import LEFT_OUT
-    from airflow_mlops.core.replay.replay_report import limit_lines, report_replay, table, unused_lines
+    from airflow_mlops.core.replay.replay_report import limit_lines, recall_lines, report_replay, table, unused_lines
 
     loop = with_window(loop_of(args), args.window)
     names = [name.strip() for name in args.policies.split(",") if name.strip()]
@@ -79,7 +79,7 @@ def replay(args: argparse.Namespace) -> None:
     if report.windows is not None:
         print("\n".join([f"\nbenefit by window and policy, from {first}", *report.windows.lines()]))
     print(f"\nsuggested: {report.advice}")
-    for line in [*limit_lines(report), *unused_lines(report)]:
+    for line in [*limit_lines(report), *recall_lines(report), *unused_lines(report)]:
         print(line)
     print(f"not replayed: {LEFT_OUT}")
     print(f"written: replay.json and replay.png in {into}")

@@ -166,13 +166,14 @@ def format_question(workspace: Workspace, version: Version, starters: list[str])
     # Reasons hold values of the user's data, which may hold anything.
     from airflow_mlops.core.report.page_html import escape_markdown
 
-    details = version.details
-    decision = workspace.ledger.record(details.decision)
+    decision = workspace.ledger.record(version.chosen_by)
     reason = str(decision.details.reason) if decision else "unknown"
-    report = workspace.evidence.get(str(details.report))
-    entry = next(candidate for candidate in report["candidates"] if candidate["candidate"] == details.candidate)
+    report, name = version.judged_in
+    candidates = workspace.evidence.get(str(report))["candidates"]
+    entry = next(candidate for candidate in candidates if candidate["candidate"] == name)
+    recalled = "" if version.recall is None else f", and recalled as of {version.recall.partition}"
     lines = [
-        f"Made as of {version.partition}, because: {escape_markdown(reason)}.",
+        f"Made as of {version.partition}{recalled}, because: {escape_markdown(reason)}.",
         "",
         *(f"- {gate['verdict']}: {escape_markdown(gate['reason'])}" for gate in entry["gates"]),
         "",

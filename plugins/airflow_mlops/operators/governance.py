@@ -39,7 +39,7 @@ class ReconcileOperator(StageOperator):
             self.log.warning("repaired: %s", repair)
         state = workspace.state()
         waiting = state.rollout.version if state.rollout else state.candidate
-        if waiting is not None and partition > waiting.partition:
+        if waiting is not None and partition > waiting.chosen_as_of:
             self.emit(context, version=waiting.number)
         return repairs
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class RegisterCandidateOperator(StageOperator):
     """Register a candidate as a version of the model, once; returns its number.
 
+    Where the best candidate is an earlier champion, its recall is recorded in place of a new version.
+
     :param evaluated: what :class:`EvaluateCandidatesOperator` returned
     """
 

@@ -139,6 +139,17 @@ class OwnMetric(str):
         return 1 if self.better == "less" else -1
 
 
+def confidence_of_several(confidence: float, tried: int) -> float:
+    """Return the confidence that the best of several needs, so that luck passes none of them more often than one.
+
+    This is Bonferroni's correction: the chances of error of all of them add up to that of one.
+
+    >>> round(confidence_of_several(0.8, 4), 2)
+    0.95
+    """
+    return 1 - (1 - confidence) / tried
+
+
 class Gate(Declared):
     """One condition a candidate must meet on the holdout."""
 
@@ -183,6 +194,12 @@ class Gate(Declared):
     def against_champion(self) -> bool:
         """Whether the gate compares the candidate with the champion."""
         return self.no_worse_than_champion_by is not None or self.better_than == "champion"
+
+    def of_several(self, tried: int) -> "Gate":
+        """Return the gate for the best of several models that were tried: its confidence counts all of them."""
+        if self.confidence is None or tried <= 1:
+            return self
+        return self.model_copy(update={"confidence": confidence_of_several(self.confidence, tried)})
 
     @model_validator(mode="after")
     def _require_limit_for_metric(self) -> Self:

@@ -171,7 +171,7 @@ class Loop(Declared):
         is_mean = (*means, *(metric.name for metric in self.evaluate.metrics if metric.each_row))
         return next((name for name in gated if name in is_mean or metric_parameter(name)), default)
 
-    def gates_in_force(self, *, compared: bool) -> tuple[Gate, ...]:
+    def gates_in_force(self, *, compared: bool, tried: int = 1) -> tuple[Gate, ...]:
         """Return the declared gates and, where none of them compares with the champion, that of ``retrain.confidence``.
 
         Parameters
@@ -179,11 +179,14 @@ class Loop(Declared):
         compared : bool
             Whether there is a champion that can predict the holdout. Otherwise the declared gates alone decide, so that
             a champion that is broken is not in the way of the next.
+        tried : int
+            Number of models of which the best one may be judged. The best of many is partly luck, so each confidence is
+            raised until the chance that any of them passes by luck is no larger than that of one (Bonferroni).
         """
-        confidence = self.retrain.confidence
-        if not compared or confidence == "none" or any(gate.against_champion for gate in self.gates):
-            return self.gates
-        return (*self.gates, Gate(metric=self.metric, better_than="champion", confidence=confidence))
+        confidence, gates = self.retrain.confidence, self.gates
+        if compared and confidence != "none" and not any(gate.against_champion for gate in gates):
+            gates = (*gates, Gate(metric=self.metric, better_than="champion", confidence=confidence))
+        return tuple(gate.of_several(tried) for gate in gates)
 
     @property
     def performance(self) -> Performance | None:

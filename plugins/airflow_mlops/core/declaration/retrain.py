@@ -53,6 +53,12 @@ class Retrain(Declared):
         description="one-sided confidence with which a candidate must be better than the champion on the holdout, in "
         "the loop's metric; a gate that compares the two takes its place, and ``none`` switches it off",
     )
+    recall: int = Field(
+        default=8,
+        ge=0,
+        description="number of earlier champions, the newest ones, that are candidates of a training beside its fits; "
+        "0 switches recall off",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, 
 from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
 from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
+from airflow_mlops.core.evaluation.recall_versions import try_earlier_champions
 from airflow_mlops.core.evaluation.track_training import track_training
 from airflow_mlops.core.ledger.training_details import CandidateRefused, TrainingFailed
 from airflow_mlops.core.registry.model_file import UnreadableModelError
@@ -32,6 +33,8 @@ def evaluate_candidates(
     workspace: Workspace, request: TrainingRequest, fits: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Judge the candidates on the holdout; return name, digest, metrics and gates of the best.
+
+    Earlier champions are candidates too; where one of them is the best, ``recalled`` has its number.
 
     The full report, an :class:`EvaluationReport`, is stored as evidence under ``report``. A candidate that was refused
     before its fit, could not be fitted or kept, or cannot predict is left out: the report and ``left_out`` have the
@@ -52,32 +55,51 @@ def evaluate_candidates(
         with threadpool_limits(1):
             context = build_context(workspace, request, window_rows=max(rows_of_fits, default=None))
             entries, failures, models = _judge_all(workspace, context, fitted)
-        left_out |= failures
-        if len(failures) == len(entries):
-            raise TrainingError("; ".join(describe_left_out(left_out)))
+            left_out |= failures
+            if len(failures) == len(entries):
+                raise TrainingError("; ".join(describe_left_out(left_out)))
+            best = best_of(entries)
+            below = best["loss"] if best["passed"] else float("inf")
+            earlier = try_earlier_champions(workspace, context, below=below)
     except RegistryError:
         raise
     except (TrainingError, GateError, DataError) as error:
         kind = CandidateRefused if isinstance(error, GateError) else TrainingFailed
         close_decision(workspace, kind(decision=request.decision, reason=str(error)), request.partition)
         raise
-    judged_entries = [entry for entry in entries if "loss" in entry]
-    best = min(judged_entries, key=lambda entry: (not entry["passed"], entry["loss"], entry["candidate"]))
+    left_out |= earlier.left_out
+    if earlier.entry is not None and earlier.model is not None:
+        entries.append(earlier.entry)
+        models[earlier.entry["candidate"]] = earlier.model
+        best = earlier.entry if earlier.chosen else best
     missing = [_entry_left_out({"candidate": name}, left_out[name]) for name in sorted(set(left_out) - set(failures))]
     document = report_document(workspace, context, [*entries, *missing], str(best["candidate"]))
+    document["recall"] = {"losses": earlier.losses, "chosen": earlier.chosen}
     report = workspace.evidence.put(document)
     run = track_training(workspace, context, document, models)
-    fit = next(fit for fit in fits if fit["candidate"] == best["candidate"])
-    best_fields = {name: best[name] for name in RETURNED}
     return {
-        **fit,
-        **best_fields,
+        **_chosen_fields(best, fits),
+        **{name: best[name] for name in RETURNED},
         "champion": context.champion_number,
         "report": report,
         "training_seconds": round(sum(float(each.get("fit_seconds") or 0.0) for each in fits), 3),
         **({"left_out": left_out} if left_out else {}),
         **({"run": run} if run else {}),
     }
+
+
+def best_of(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the entry of the judged candidate with the least loss, of those that pass; of all where none does."""
+    judged = [entry for entry in entries if "loss" in entry]
+    return min(judged, key=lambda entry: (not entry["passed"], entry["loss"], entry["candidate"]))
+
+
+def _chosen_fields(best: dict[str, Any], fits: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what was handed over of the best fit; of an earlier champion its number, and the request that chose it."""
+    if "recalled" not in best:
+        return next(fit for fit in fits if fit["candidate"] == best["candidate"])
+    own = {name: best[name] for name in ("candidate", "digest", "fit_seconds", "rows", "recalled")}
+    return {**own, **{name: value for name, value in fits[0].items() if name == "request"}}
 
 
 def reasons_of_missing(request: TrainingRequest, fits: Sequence[dict[str, Any]]) -> dict[str, str]:

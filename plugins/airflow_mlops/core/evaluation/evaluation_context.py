@@ -198,20 +198,39 @@ def training_sample(workspace: Workspace, request: TrainingRequest) -> ModelRows
     return rows.where(mask)
 
 
+def judged_version(workspace: Workspace, request: TrainingRequest, version: Version, holdout: ModelRows) -> JudgedModel:
+    """Load a version, verified, and predict the holdout in the input schema that it was fitted with.
+
+    Parameters
+    ----------
+    holdout : ModelRows
+        The rows of the holdout, as a candidate of the request sees them.
+
+    Raises
+    ------
+    RegistryError
+        If the version is gone or was changed, and there is no verified copy of it.
+    ClassesChangedError, OwnCodeError
+        If it does not go with the declaration or the code that there is now.
+    TrainingError
+        If it cannot predict the rows.
+    """
+    model = load_version(workspace, version)
+    schema = version_schema(workspace, version)
+    if schema != request.schema(workspace):  # the same rows, as this version sees them
+        holdout = read_window(workspace, request.window.holdout, schema=schema)
+    file = copy_folder(workspace, version) / MODEL_FILE
+    size = file.stat().st_size if file.exists() else None
+    return JudgedModel.of(model, holdout, size=size, classifies=workspace.loop.classifies)
+
+
 def _champion(
     workspace: Workspace, request: TrainingRequest, version: Version, holdout: ModelRows
 ) -> tuple[JudgedModel | None, str | None]:
     try:
-        model = load_version(workspace, version)
+        return judged_version(workspace, request, version, holdout), None
     except (ClassesChangedError, OwnCodeError) as error:
         return None, str(error)
-    schema = version_schema(workspace, version)
-    if schema != request.schema(workspace):  # the same rows, as the champion sees them
-        holdout = read_window(workspace, request.window.holdout, schema=schema)
-    file = copy_folder(workspace, version) / MODEL_FILE
-    size = file.stat().st_size if file.exists() else None
-    try:
-        return JudgedModel.of(model, holdout, size=size, classifies=workspace.loop.classifies), None
     except TrainingError as error:
         return None, f"the champion, version {version.number}, cannot predict the holdout: {error}"
 

@@ -76,6 +76,8 @@ class CandidateEntry(TypedDict, total=False):
     fit_seconds: float
     rows: int
     """Number of fitted rows."""
+    recalled: str
+    """Number of the version, where it is an earlier champion and no fit of this training."""
     passed: bool
     gates: list[dict[str, Any]]
     """The report of each gate: gate, metric, verdict, value, limit, low, high, rows, reason."""
@@ -130,4 +132,6 @@ class EvaluationReport(TypedDict):
     looks: dict[str, Any]
     """Earlier uses of these partitions as a holdout: trainings, candidates, partitions, words."""
     candidates: list[CandidateEntry]
+    recall: dict[str, Any]
+    """``losses`` of the earlier champions that were tried, by version; whether one was ``chosen``."""
     best: str

@@ -11,7 +11,12 @@ from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
 from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
-from airflow_mlops.core.ledger.training_details import CandidateRefused, CandidateRegistered, TrainingStarted
+from airflow_mlops.core.ledger.training_details import (
+    CandidateRefused,
+    CandidateRegistered,
+    TrainingStarted,
+    VersionRecalled,
+)
 from airflow_mlops.core.training.assemble import TrainingRequest
 
 
@@ -41,13 +46,14 @@ class Looks:
 def count_looks(ledger: Ledger, request: TrainingRequest, evidence: EvidenceStore) -> Looks:
     """Return the number of earlier uses of the partitions of a request's holdout.
 
-    A use is a training whose candidates were judged: one became a version, or they were refused. The number of its
+    A use is a training whose candidates were judged: one became a version, they were refused, or an
+    earlier champion was recalled. The number of its
     candidates is in its report; without the report it counts as one.
     """
     holdout = {pin.partition for pin in request.window.holdout}
     shared_partitions: dict[int, set[str]] = {}
     candidates: dict[int, int] = {}
-    for record in ledger.records(TrainingStarted, CandidateRegistered, CandidateRefused):
+    for record in ledger.records(TrainingStarted, CandidateRegistered, CandidateRefused, VersionRecalled):
         details = record.details
         if details.decision == request.decision:
             continue

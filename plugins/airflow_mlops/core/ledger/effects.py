@@ -27,7 +27,7 @@ from airflow_mlops.core.ledger.state import (
     judged_table,
     notified_key,
 )
-from airflow_mlops.core.ledger.state_machine import OpenRollout, StateMachine, Version
+from airflow_mlops.core.ledger.state_machine import OpenRollout, Recall, StateMachine, Version
 
 Change = Callable[[Any, FactSource], Any]
 
@@ -164,6 +164,24 @@ def _registered(record: Record[training.CandidateRegistered], _before: FactSourc
     yield move(candidate)
 
 
+def _recalled(record: Record[training.VersionRecalled], _before: FactSource) -> Iterator[Effect]:
+    details = record.details
+    recall = Recall(str(record.partition), details.decision, details.report)
+
+    def again(version: Version | None, _before: FactSource) -> Version | None:
+        return None if version is None else replace(version, recall=recall)
+
+    def candidate(machine: StateMachine, before: FactSource) -> StateMachine:
+        closed = machine.closing(decision=details.decision, version=None)
+        version: Version | None = before.value("versions", details.version)
+        return closed if version is None else replace(closed, candidate=replace(version, recall=recall))
+
+    yield move_knowing(candidate, ("versions", details.version))
+    yield Effect("versions", details.version, again)
+    # What a person said of it was said of another rollout.
+    yield put("approved", details.version, None)
+
+
 def _rollout_started(record: Record[rollout.RolloutStarted], _before: FactSource) -> Iterator[Effect]:
     def started(machine: StateMachine, before: FactSource) -> StateMachine:
         version: Version | None = before.value("versions", record.details.version)
@@ -230,6 +248,8 @@ def _promoted(record: Record[rollout.Promoted], _before: FactSource) -> Iterator
 
     yield move_knowing(champion, ("versions", number))
     yield put("promoted", number, record.details)
+    # A person was told of its first reign; of this one nothing is known yet.
+    yield put("escalations", number, None)
     yield put("promotions", entry_key(record.partition, record.sequence), number)
 
 
@@ -394,6 +414,7 @@ RULES: dict[type[Details], Callable[[Record[Any], FactSource], Iterator[Effect]]
     training.TrainingFailed: _training_failed,
     training.CandidateRefused: _candidate_refused,
     training.CandidateRegistered: _registered,
+    training.VersionRecalled: _recalled,
     training.Superseded: _superseded,
     training.Reproduced: _reproduced,
     training.CardWritten: _card_written,

@@ -28,6 +28,7 @@ KINDS: dict[str, type[Details]] = {
         training_details.TrainingFailed,
         training_details.CandidateRefused,
         training_details.CandidateRegistered,
+        training_details.VersionRecalled,
         training_details.Superseded,
         training_details.Reproduced,
         training_details.CardWritten,

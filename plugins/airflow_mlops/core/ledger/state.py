@@ -194,16 +194,25 @@ class LoopState:
     @property
     def champions_before(self) -> list[str]:
         """Numbers of the champions before the current one, newest first."""
+        promoted = [number for _, number in self.promotions.newest_first()]
+        current = number = None if self.champion is None else self.champion.number
         numbers: list[str] = []
-        number = None if self.champion is None else self._replaced_by(self.champion.number)
-        while number is not None and number not in numbers:
+        place = 0
+        while number is not None and number in promoted[place:]:
+            place = promoted.index(number, place) + 1
             numbers.append(number)
-            number = self._replaced_by(number)
-        return numbers
+            number = self._replaced_by(promoted, place - 1)
+        return [number for number in dict.fromkeys(numbers) if number != current]
 
-    def _replaced_by(self, number: str) -> str | None:
-        promotion = self.promoted.get(number)
-        return None if promotion is None else promotion.previous
+    def _replaced_by(self, promoted: list[str], place: int) -> str | None:
+        """Return the champion that the promotion at a place among all, newest first, replaced."""
+        number = promoted[place]
+        if number not in promoted[:place]:
+            return self.promoted[number].previous
+        # Of a version that was promoted again only the newest promotion is kept; who served before it is found here.
+        before = next(iter(promoted[place + 1 :]), None)
+        taken_back = None if before is None else self.rolled_back.get(before)
+        return before if taken_back is None or taken_back.champion is None else taken_back.champion
 
     def require_scored(self, partition: str) -> PredictionsPublished:
         """Return the record of the predictions of a partition.

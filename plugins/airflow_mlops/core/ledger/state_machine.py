@@ -1,6 +1,6 @@
 """The state machine of a loop: the serving version and the work in flight. Its moves are pure functions of one record.
 
-retrain_decided (yes) -> training_started -> candidate_registered -> rollout_started
+retrain_decided (yes) -> training_started -> candidate_registered | version_recalled -> rollout_started
                                          \\-> training_failed, candidate_refused, superseded
 rollout_started -> stage_entered, stage_analysed … -> promoted | rolled_back
 promoted -> rolled_back to a champion from before
@@ -16,22 +16,68 @@ from airflow_mlops.core.ledger.rollout_details import StageAnalysed, StageEntere
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, RetrainDecided
 
 
+def name_of_recalled(number: str) -> str:
+    """Return the name of an earlier version among the candidates of a training."""
+    return f"version {number}"
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The newest recall of a version.
+
+    ``partition`` is the one as of which it became the candidate again, ``decision`` the number of the decision that
+    ended so, and ``report`` the digest of its evaluation then.
+    """
+
+    partition: str
+    decision: int
+    report: str | None = None
+
+
 @dataclass(frozen=True)
 class Version:
-    """A registered version of the model: its number, its partition, and the details of the record that brought it."""
+    """A registered version of the model: its number, its partition, and the details of the record that brought it.
+
+    ``recall`` is how an earlier champion became the candidate again; None of a version that never did.
+    """
 
     number: str
     partition: str
     details: CandidateRegistered
+    recall: Recall | None = None
+
+    @property
+    def chosen_as_of(self) -> str:
+        """The partition as of which a training chose the version: its own, or that of its newest recall."""
+        return self.partition if self.recall is None else self.recall.partition
+
+    @property
+    def chosen_by(self) -> int:
+        """Number of the decision to retrain that ended in the version, or in its newest recall."""
+        return self.details.decision if self.recall is None else self.recall.decision
+
+    @property
+    def judged_in(self) -> tuple[str | None, str]:
+        """The digest of the newest evaluation that chose the version, and its name among the candidates there."""
+        if self.recall is None:
+            return self.details.report, self.details.candidate
+        return self.recall.report, name_of_recalled(self.number)
+
+    @property
+    def candidacy(self) -> str:
+        """What tells apart the times that the version was the candidate: its number, and the partition of a recall."""
+        return self.number if self.recall is None else f"{self.number}-{self.recall.partition}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the version as JSON values."""
-        return {"number": self.number, "partition": self.partition, "details": self.details.to_json()}
+        recall = {} if self.recall is None else {"recall": vars(self.recall)}
+        return {"number": self.number, "partition": self.partition, "details": self.details.to_json(), **recall}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Version:
         """Return the version that ``to_json`` wrote."""
-        return cls(values["number"], values["partition"], CandidateRegistered.read(values["details"]))
+        recall = Recall(**values["recall"]) if "recall" in values else None
+        return cls(values["number"], values["partition"], CandidateRegistered.read(values["details"]), recall)
 
 
 @dataclass(frozen=True)
@@ -58,8 +104,8 @@ class OpenRollout:
 
     @property
     def salt(self) -> str:
-        """Salt of the sticky split of this rollout's keys."""
-        return f"rollout-{self.version.number}"
+        """Salt of the sticky split of this rollout's keys; a recalled version is proved on other keys than before."""
+        return f"rollout-{self.version.candidacy}"
 
     def entering(self, record: Record[StageEntered]) -> OpenRollout:
         """Return the rollout once it has entered a step."""

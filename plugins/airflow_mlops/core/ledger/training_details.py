@@ -202,6 +202,29 @@ class CandidateRegistered(Details):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VersionRecalled(Details):
+    """A decision ended with an earlier champion, which becomes the candidate again in place of a new version.
+
+    ``report`` is the digest of the evaluation, ``champion`` the version it was compared with, ``tried`` the number of
+    earlier champions that predicted the holdout, ``metrics`` its own there. ``training_seconds`` is the wall time of
+    the fits that it was better than, and ``left_out`` has the reasons why others were not judged, by their names.
+    """
+
+    KIND: ClassVar[str] = "version_recalled"
+    SUMMARY: ClassVar[str] = "An earlier champion beat the fits of a training and became the candidate again."
+
+    version: str
+    decision: int
+    request: str = ""
+    report: str | None = None
+    champion: str | None = None
+    tried: int = 1
+    metrics: dict[str, float] = field(default_factory=dict)
+    training_seconds: float | None = None
+    left_out: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Superseded(Details):
     """A ``decision`` or a candidate ``version`` that something newer, or an equal model, made needless."""
 

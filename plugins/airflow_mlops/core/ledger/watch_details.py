@@ -126,7 +126,8 @@ class RegretMeasured(WindowJudged):
     """The champion's regret on a partition: its excess loss over a fresh model, as a share of the fresh loss.
 
     ``regret`` is None where it could not be measured; ``message`` says why. ``fresh_as_of`` is the newest partition
-    that the fresh model was made from, ``fresh_candidate`` its name where it is the best of several.
+    that the fresh model was made from, ``fresh_candidate`` its name where it is the best of several, and ``recalled``
+    the earlier champion that a training as of it would have recalled, whose loss is then the fresh one.
     ``verdict`` is ``estimated`` where labels are late: ``low`` and ``high`` are then the ends of an interval that will
     hold the measured regret nine times of ten, and ``holdout_rows`` how many labelled rows the estimate was made from.
     """
@@ -141,6 +142,7 @@ class RegretMeasured(WindowJudged):
     low: float | None = None
     high: float | None = None
     holdout_rows: int | None = None
+    recalled: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,13 @@ def fit_lineage(workspace: Workspace, window: TrainingWindow, fitted: Mapping[st
 
 def evaluation_lineage(workspace: Workspace, window: TrainingWindow, fits: Sequence[Mapping[str, Any]]) -> Datasets:
     """Return the holdout, the candidates that were judged on it and the champion they were compared with."""
-    candidates = tuple(_candidate(workspace, fit["candidate"], fit["digest"]) for fit in fits if "digest" in fit)
+    candidates = tuple(
+        version_dataset(workspace, str(fit["recalled"]))
+        if fit.get("recalled")
+        else _candidate(workspace, fit["candidate"], fit["digest"])
+        for fit in fits
+        if "digest" in fit
+    )
     champion = workspace.state().champion
     compared = () if champion is None else (version_dataset(workspace, champion.number),)
     return Datasets((*window_dataset(workspace, window.holdout), *candidates, *compared))
@@ -54,7 +60,10 @@ def evaluation_lineage(workspace: Workspace, window: TrainingWindow, fits: Seque
 def registration_lineage(
     workspace: Workspace, window: TrainingWindow, evaluated: Mapping[str, Any], registered: Mapping[str, Any] | None
 ) -> Datasets:
-    """Return the window and the candidate, and the version that it became."""
+    """Return the window and the candidate, and the version that it became; of a recall the holdout and that version."""
+    if evaluated.get("recalled"):
+        number = str(evaluated["recalled"])
+        return Datasets((*window_dataset(workspace, window.holdout), version_dataset(workspace, number)), (), number)
     inputs = (
         *window_dataset(workspace, window.pins),
         _candidate(workspace, evaluated["candidate"], evaluated["digest"]),

@@ -9,7 +9,12 @@ from typing import Any
 from airflow_mlops.core.ledger.protocols import Ledger
 from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.ledger.state import LoopState
-from airflow_mlops.core.ledger.training_details import CandidateRefused, CandidateRegistered, TrainingFailed
+from airflow_mlops.core.ledger.training_details import (
+    CandidateRefused,
+    CandidateRegistered,
+    TrainingFailed,
+    VersionRecalled,
+)
 from airflow_mlops.core.ledger.watch_details import OverdueJudged, WindowJudged
 
 STATES = ("failing", "held", "alarming", "ageing", "rolling out", "training", "new", "fresh")
@@ -187,10 +192,10 @@ def refused_partition(state: LoopState) -> str | None:
 def failed_training(ledger: Ledger) -> str | None:
     """Return why the newest training gave no version; None where it gave one, or none has ended."""
     ends: Iterator[Record[Any]] = ledger.records(
-        TrainingFailed, CandidateRefused, CandidateRegistered, newest_first=True
+        TrainingFailed, CandidateRefused, CandidateRegistered, VersionRecalled, newest_first=True
     )
     newest = next(ends, None)
-    if newest is None or isinstance(newest.details, CandidateRegistered):
+    if newest is None or isinstance(newest.details, CandidateRegistered | VersionRecalled):
         return None
     word = "failed" if isinstance(newest.details, TrainingFailed) else "gave no version that passes its gates"
     return f"the training as of {newest.partition} {word}: {newest.details.reason}"

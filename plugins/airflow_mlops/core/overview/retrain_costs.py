@@ -17,6 +17,7 @@ from airflow_mlops.core.ledger.training_details import (
     CandidateRegistered,
     RetrainDecided,
     TrainingFailed,
+    VersionRecalled,
 )
 from airflow_mlops.core.ledger.watch_details import RegretMeasured
 from airflow_mlops.core.retrain.retrain_policy import BUDGET_PERIOD
@@ -135,7 +136,7 @@ def _before(
 
 
 def _trainings(ledger: Ledger, since: str) -> list[TrainingCost]:
-    records = ledger.records(CandidateRegistered, CandidateRefused, TrainingFailed, newest_first=True)
+    records = ledger.records(CandidateRegistered, VersionRecalled, CandidateRefused, TrainingFailed, newest_first=True)
     ended = (record for record in records if record.details.decision)  # an adopted version cost nothing here
     return [_training(ledger, record) for record in islice(ended, TRAININGS) if (record.partition or "") >= since]
 
@@ -150,7 +151,9 @@ def _training(ledger: Ledger, record: Record[Any]) -> TrainingCost:
         rows, result = details.rows, f"version {details.version}"
     elif isinstance(details, CandidateRefused):
         seconds, result = details.training_seconds, "refused by its gates"
-    registered = isinstance(details, CandidateRegistered)
+    elif isinstance(details, VersionRecalled):
+        seconds, result = details.training_seconds, f"version {details.version} recalled"
+    registered = isinstance(details, CandidateRegistered | VersionRecalled)
     return TrainingCost(str(record.partition), cause, seconds, rows, result, registered, record.sequence)
 
 

@@ -114,6 +114,11 @@ def _registered(details: training.CandidateRegistered) -> str:
     return f"registered version {details.version} ({details.candidate}), which passed its gates"
 
 
+def _recalled(details: training.VersionRecalled) -> str:
+    tried = f"the best of {details.tried} earlier champions" if details.tried > 1 else "an earlier champion"
+    return f"recalled version {details.version}, {tried}, which was better than every fit and passed its gates"
+
+
 def _superseded(details: training.Superseded) -> str:
     thing = f"version {details.version}" if details.version else f"the decision of record {details.decision}"
     return f"let {thing} go: {details.reason}"
@@ -207,6 +212,7 @@ SENTENCES: dict[type[Details], Callable[[Any], str]] = {
     training.TrainingFailed: _training_failed,
     training.CandidateRefused: _candidate_refused,
     training.CandidateRegistered: _registered,
+    training.VersionRecalled: _recalled,
     training.Superseded: _superseded,
     training.Reproduced: _reproduced,
     training.CardWritten: _card,
@@ -239,6 +245,7 @@ TONES: dict[type[Details], str] = {
     rollout.RolloutPaused: ASK,
     notice.ApprovalWanted: ASK,
     training.CandidateRegistered: GOOD,
+    training.VersionRecalled: GOOD,
     rollout.Promoted: GOOD,
     rollout.Approved: GOOD,
 }

@@ -36,8 +36,10 @@ UNLIMITED = 1_000_000
 OF_DECLARED: Mapping[str, dict[str, int]] = {
     "declared without cooldown": {"cooldown": 0},
     "declared without budget": {"budget": UNLIMITED},
+    "declared without recall": {"recall": 0},
 }
-"""The declared policy without one of its limits, by the name of a replay."""
+"""The declared policy without one of its limits, or without recall, by the name of a replay."""
+WITHOUT_RECALL = "declared without recall"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class PolicyFigures:
         Share of the nightly retraining's benefit; None where that has none.
     promotions : int
         Number of promotions as of a judged partition.
+    fits : int
+        Number of trainings as of one that ended with a fit of theirs or with none, and not with an earlier champion.
     share : float
         The promotions as a share of the nightly retraining's.
     clock : float or None
@@ -64,6 +68,31 @@ class PolicyFigures:
     promotions: int
     share: float
     clock: float | None
+    fits: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RecallFigures:
+    """What recall brought the declared policy.
+
+    Parameters
+    ----------
+    points : float or None
+        Its benefit with recall less that without, in points of nightly's; None where that has none.
+    recalled : int
+        Number of trainings that ended with an earlier champion.
+    fits, fits_without : int
+        Number of trainings that ended otherwise, with recall and without it.
+    """
+
+    points: float | None
+    recalled: int
+    fits: int
+    fits_without: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
@@ -75,7 +104,8 @@ def policy_of(loop: Loop, name: str) -> Loop:
 
     ``declared`` is the policy as it stands, cooldown and budget too; every other is replayed without these:
     ``never``, ``nightly``, ``clock:4``, ``alarm``, ``alarm:2/3``, ``regret:0.1``. What others are held against,
-    ``nightly`` and clocks, is also replayed without ``retrain.confidence``: it makes what passes the gates serve.
+    ``nightly`` and clocks, is also replayed without ``retrain.confidence`` and ``retrain.recall``: each fit that passes
+    the gates serves.
 
     Raises
     ------
@@ -93,8 +123,8 @@ def _retrain_of(declared: Retrain, name: str) -> Retrain:
     """Return the section ``retrain`` of a policy by its name, without limits."""
     kind, _, number = name.partition(":")
     unlimited: dict[str, Any] = {"cooldown": 0, "budget": UNLIMITED, "alarm": declared.alarm}
-    by_evidence = {**unlimited, "confidence": declared.confidence}
-    unlimited["confidence"] = "none"
+    by_evidence = {**unlimited, "confidence": declared.confidence, "recall": declared.recall}
+    unlimited |= {"confidence": "none", "recall": 0}
     try:
         if kind == "never" and not number:
             return Retrain(policy="never", **unlimited)
@@ -158,6 +188,7 @@ class PolicyComparison:
             promotions=len(promotions),
             share=len(promotions) / nightly if nightly else 0.0,
             clock=clock_benefit,
+            fits=len(fits_of(policy, first, last)),
         )
 
     def benefit(self, policy: ReplayedPolicy, first: int, last: int) -> float | None:
@@ -209,11 +240,25 @@ class PolicyComparison:
         costs = {}
         declared = self.benefit(self.replay("declared"), first, last)
         for name, limits in OF_DECLARED.items():
+            if name == WITHOUT_RECALL:
+                continue
             benefit = self.benefit(self.replay(name), first, last)
             points = 0.0 if benefit is None or declared is None else 100 * (benefit - declared)
             if points >= 100 * AS_GOOD:
                 costs[next(iter(limits))] = points
         return costs
+
+    def worth_of_recall(self, first: int, last: int) -> RecallFigures:
+        """Return what recall brought the declared policy between two positions."""
+        with_recall, without = self.replay("declared"), self.replay(WITHOUT_RECALL)
+        benefits = [self.benefit(policy, first, last) for policy in (with_recall, without)]
+        points = None if None in benefits else 100 * (float(benefits[0] or 0.0) - float(benefits[1] or 0.0))
+        return RecallFigures(
+            points=points,
+            recalled=sum(first - 1 <= at < last - 1 for at in with_recall.recalled),
+            fits=len(fits_of(with_recall, first, last)),
+            fits_without=len(fits_of(without, first, last)),
+        )
 
 
 class _Schedule:
@@ -244,6 +289,12 @@ def clock_times(promotions: int, first: int, last: int, phase: float) -> set[int
 def promotions_of(policy: ReplayedPolicy, first: int, last: int) -> list[int]:
     """Return the positions of a policy's promotions that serve a partition between ``first`` and ``last``."""
     return [at for at in policy.promoted if first - 1 <= at < last - 1]
+
+
+def fits_of(policy: ReplayedPolicy, first: int, last: int) -> list[int]:
+    """Return the positions of trainings that ended with no earlier champion, where promotions would be counted."""
+    recalled = set(policy.recalled)
+    return [at for at in policy.trained if first - 1 <= at < last - 1 and at not in recalled]
 
 
 def mean_loss(policy: ReplayedPolicy, first: int, last: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +17,7 @@ from airflow_mlops.core.evaluation.evaluate_candidates import failure_of
 from airflow_mlops.core.evaluation.evaluation_context import NO_LABELS
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, gates_pass
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
+from airflow_mlops.core.evaluation.recallable_versions import best_below, mean_losses
 from airflow_mlops.core.evaluation.simple_baselines import Baselines
 from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel, window_positions
 from airflow_mlops.core.replay.past_partitions import labelled_weights
@@ -151,9 +154,40 @@ class PastHoldout:
 
         Gates on cost, robustness and stability are left out.
         """
-        loop, baselines = self.loop, self.history.baselines.get(self.as_of, Baselines({}, 0, None))
         assert model.holdout is not None
-        decisions = {"candidate": decide(model.holdout, model.threshold)}
+        return self._pass_gates(model.holdout, model.threshold, champion)
+
+    def recalled(self, earlier: Mapping[str, FittedModel], champion: FittedModel | None, *, below: float) -> str | None:
+        """Return the number of the best earlier champion if its loss is below that of the fits and it passes the gates.
+
+        Parameters
+        ----------
+        earlier : mapping of str to FittedModel
+            The earlier champions by number, in the order in which the loop tries them.
+        below : float
+            The least loss of a fitted candidate that passes; infinite where none does.
+        """
+        losses = mean_losses(self.losses_of(earlier), self.weight)
+        best = best_below(losses, below)
+        if best is None:
+            return None
+        model = earlier[best]
+        passes = self._pass_gates(self.predictions_of(model), model.threshold, champion, tried=self.loop.retrain.recall)
+        return best if passes else None
+
+    def losses_of(self, models: Mapping[str, FittedModel]) -> dict[str, Floats]:
+        """Return the losses of older models on the holdout, shape (n_rows,), by name, without those that it stops."""
+        losses: dict[str, Floats] = {}
+        for name, model in models.items():
+            with suppress(TrainingError, DomainError):
+                losses[name] = row_losses(self.loop.metric, self.label, self.predictions_of(model))
+        return losses
+
+    def _pass_gates(
+        self, predicted: Floats, threshold: float | None, champion: FittedModel | None, *, tried: int = 1
+    ) -> bool:
+        loop, baselines = self.loop, self.history.baselines.get(self.as_of, Baselines({}, 0, None))
+        decisions = {"candidate": decide(predicted, threshold)}
         champion_predictions, champion_failed = None, None
         if champion is not None:
             try:
@@ -161,13 +195,13 @@ class PastHoldout:
                 decisions["champion"] = decide(champion_predictions, champion.threshold)
             except TrainingError as error:
                 champion_failed = str(error)
-        in_force = loop.gates_in_force(compared=champion_predictions is not None)
+        in_force = loop.gates_in_force(compared=champion_predictions is not None, tried=tried)
         gates = [gate for gate in in_force if gate.metric not in {*COSTS, *ROBUSTNESS, STABILITY}]
         if not gates:
             return True
         holdout = Holdout(
             self.label,
-            model.holdout,
+            predicted,
             champion_predictions,
             self.columns,
             baselines.predictions,

@@ -18,6 +18,7 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.retrain import Regret
 from airflow_mlops.core.declaration.rollout import SERVING
 from airflow_mlops.core.errors import DataError, GateError, TrainingError
+from airflow_mlops.core.evaluation.recallable_versions import evident_recall, recallable_versions
 from airflow_mlops.core.ledger.data_details import PredictionsPublished, SnapshotPublished
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.fold import Fold
@@ -36,6 +37,8 @@ from airflow_mlops.core.ledger.training_details import (
     RetrainDecided,
     TrainingFailed,
     TrainingStarted,
+    TrainingWindow,
+    VersionRecalled,
 )
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, MEASURED, RegretMeasured
 from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel
@@ -71,9 +74,10 @@ LEFT_OUT = (
 class ReplayedPolicy:
     """The outcome of a replayed policy.
 
-    ``losses`` is the served metric by the position of the partition; ``promoted`` and ``decided`` are the positions of
-    promotions, the first model's too, and of decisions to retrain. ``unserved`` has the reasons why the champion could
-    not predict a partition, by its position.
+    ``losses`` is the served metric by the position of the partition. ``promoted`` and ``decided`` are the positions of
+    promotions, the first model's too, and of decisions to retrain; ``trained`` are those of trainings, ``recalled`` of
+    those that ended with an earlier champion. ``unserved`` has the reasons why the champion could not predict a
+    partition, by its position.
     """
 
     name: str
@@ -81,6 +85,8 @@ class ReplayedPolicy:
     promoted: list[int] = field(default_factory=list)
     decided: list[int] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
+    trained: list[int] = field(default_factory=list)
+    recalled: list[int] = field(default_factory=list)
     taken_back: list[int] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     unserved: dict[int, str] = field(default_factory=dict)
@@ -218,15 +224,21 @@ class _Replay:
             return insufficient_labels(labelled)
         as_of, _ = self.trained[number]
         losses, name = self._losses(number, position), None
-        fresh_losses = losses
+        fresh_losses, beside = losses, {"champion": self._model(number)}
         if as_of != position - 1:
             models = self.history.models.get(position - 1, {})
             several = len(models) > 1
             fresh = PastHoldout(self.history, self.loop, position - 1).best if several else next(iter(models), None)
             name = fresh if several else None
-            fresh_losses = self._losses_of(self._fresh_model(position - 1, fresh), position)
+            beside["fresh"] = self._fresh_model(position - 1, fresh)
+            fresh_losses = self._losses_of(beside["fresh"], position)
+        recalled = self._recalled_before(position, beside)
+        if recalled is not None:
+            fresh_losses, name = self._losses(recalled, position), None
         figures = regret_of(self.loop.metric, losses, fresh_losses)
-        return replace(RegretMeasured(verdict=MEASURED, rows=labelled, fresh_candidate=name), **figures)
+        return replace(
+            RegretMeasured(verdict=MEASURED, rows=labelled, fresh_candidate=name, recalled=recalled), **figures
+        )
 
     def _fresh_model(self, as_of: int, candidate: str | None) -> FittedModel:
         """Return a model as of a position; raise TrainingError if there is none."""
@@ -235,6 +247,15 @@ class _Replay:
             reason = self.history.untrained.get(as_of, "none was fitted") if fresh is None else fresh.failed
             raise TrainingError(reason)
         return fresh
+
+    def _recalled_before(self, position: int, beside: dict[str, FittedModel]) -> str | None:
+        """Return the earlier champion that a training as of the partition before would have chosen; None for a fit."""
+        holdout = PastHoldout(self.history, self.loop, position - 1)
+        earlier = self._earlier(holdout)
+        if not earlier:
+            return None
+        losses = holdout.losses_of(earlier)
+        return evident_recall(losses, holdout.losses_of(beside), "champion", self.loop.retrain, weight=holdout.weight)
 
     def _losses(self, number: str, position: int) -> Floats:
         return self._losses_of(self._model(number), position)
@@ -260,6 +281,7 @@ class _Replay:
             return
         key = self.history.partitions[position].key
         self.add(key, TrainingStarted(decision=decision.sequence))
+        self.policy.trained.append(position)
         champion = None if self.state.champion is None else self._model(self.state.champion.number)
         try:
             holdout = PastHoldout(self.history, self.loop, position)
@@ -273,6 +295,13 @@ class _Replay:
             return
         passes, loss, name = min(judged, key=lambda candidate: (not candidate[0], candidate[1], candidate[2]))
         left_out = holdout.usable[1] or None
+        below = loss if passes and np.isfinite(loss) else np.inf
+        recalled = holdout.recalled(self._earlier(holdout), champion, below=below)
+        if recalled is not None:
+            self.policy.recalled.append(position)
+            self.add(key, VersionRecalled(version=recalled, decision=decision.sequence, left_out=left_out))
+            self.add(key, RolloutStarted(version=recalled))
+            return
         if not passes or not np.isfinite(loss):
             self.policy.refused.append(position)
             refused = CandidateRefused(decision=decision.sequence, reason="gates", left_out=left_out)
@@ -281,9 +310,16 @@ class _Replay:
             return
         number = str(len(self.trained) + 1)
         self.trained[number] = (position, name)
+        window = TrainingWindow(tuple(self.history.partitions[at].pin for at in holdout.fitted))
         registered = CandidateRegistered(version=number, decision=decision.sequence, candidate=name, request=key)
-        self.add(key, replace(registered, left_out=left_out))
+        self.add(key, replace(registered, left_out=left_out, window=window))
         self.add(key, RolloutStarted(version=number))
+
+    def _earlier(self, holdout: PastHoldout) -> dict[str, FittedModel]:
+        """Return the models of the earlier champions that a training with a holdout may recall, by number."""
+        keys = [part.key for part in holdout.parts]
+        versions = recallable_versions(self.state, keys, limit=self.loop.retrain.recall)
+        return {version.number: self._model(version.number) for version in versions}
 
     def _roll_out(self, position: int) -> None:
         """Advance the open rollout as far as the rows of a partition allow."""

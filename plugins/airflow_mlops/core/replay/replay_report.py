@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_mlops.core.errors import DataError, GateError, NotReadyError, TrainingError
-from airflow_mlops.core.replay.compare_policies import AS_GOOD, SHARE, PolicyComparison, PolicyFigures
+from airflow_mlops.core.replay.compare_policies import AS_GOOD, SHARE, PolicyComparison, PolicyFigures, RecallFigures
 from airflow_mlops.core.replay.compare_windows import WindowTable, compare_windows
 from airflow_mlops.core.replay.fit_history import FittedHistory
 from airflow_mlops.core.replay.past_holdout import PastHoldout
@@ -20,7 +20,8 @@ class ReplayReport:
 
     ``whole`` are figures on every partition after the first model, ``later`` those on the partitions from ``split``
     on, which the ``suggested`` policy was not chosen on; ``cost`` is its cost of a promotion, where it is by regret.
-    ``limits`` has what cooldown and budget cost over the whole, in points of nightly's benefit. ``left_out`` has each
+    ``limits`` has what cooldown and budget cost over the whole, in points of nightly's benefit, and ``recall`` what
+    earlier champions brought there, None where recall is switched off. ``left_out`` has each
     candidate that a training would leave out with the reason and the partitions as of which it holds, ``untrained`` the
     reasons why nothing could be trained as of a partition, and ``unserved`` by policy why its champion could not
     predict a partition. ``windows`` compares the declared windows over the whole, where there are several.
@@ -39,6 +40,7 @@ class ReplayReport:
     advice: str
     declared: tuple[dict[str, Any], ...]
     limits: Mapping[str, float] = field(default_factory=dict)
+    recall: RecallFigures | None = None
     left_out: tuple[dict[str, Any], ...] = ()
     untrained: Mapping[str, str] = field(default_factory=dict)
     unserved: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class ReplayReport:
             "suggested": self.suggested,
             "cost": self.cost,
             "cost_of_limits": dict(self.limits),
+            "recall": None if self.recall is None else self.recall.to_dict(),
             "advice": self.advice,
             "declared_decisions": list(self.declared),
             "left_out": list(self.left_out),
@@ -123,6 +126,7 @@ def report_replay(
         advice=advice(suggested, later),
         declared=declared,
         limits=comparison.cost_of_limits(first, last),
+        recall=comparison.worth_of_recall(first, last) if comparison.loop.retrain.recall else None,
         **left_out_of(history),
         unserved={
             name: {keys[position]: reason for position, reason in unserved.items()}
@@ -183,6 +187,21 @@ def limit_lines(report: ReplayReport) -> list[str]:
         f"the {limit} cost {points:.0f} points of the nightly benefit: without it the declared policy keeps more"
         for limit, points in report.limits.items()
     ]
+
+
+def recall_lines(report: ReplayReport) -> list[str]:
+    """Return a line about what recall brought, where it changed anything."""
+    recall = report.recall
+    if recall is None or not (recall.recalled or round(recall.points or 0.0)):
+        return []
+    trainings = f"{recall.recalled} training{'s' * (recall.recalled != 1)}"
+    fits = (
+        f"{trainings} ended with an earlier champion, {recall.fits} otherwise, and {recall.fits_without} without recall"
+    )
+    if recall.points is None:
+        return [f"recall: {fits}; nightly retraining has no benefit here to hold it against"]
+    verb = "brought" if recall.points >= 0 else "cost"
+    return [f"recall {verb} {abs(recall.points):.0f} points of the nightly benefit: {fits}"]
 
 
 def advice(suggested: str | None, later: Sequence[PolicyFigures]) -> str:

@@ -79,7 +79,7 @@ def escalate(workspace: Workspace, decision: Record[RetrainDecided]) -> Record[E
         return None
     number = state.champion.number
     details = Escalated(champion=number, decision=decision.sequence, reason=decision.details.reason)
-    return workspace.record_fact(workspace.draft(details, f"escalated:{number}", decision.partition))
+    return workspace.record_fact(workspace.draft(details, f"escalated:{state.champion.candidacy}", decision.partition))
 
 
 def decision_to_emit(workspace: Workspace, as_of: str) -> Record[RetrainDecided] | None:

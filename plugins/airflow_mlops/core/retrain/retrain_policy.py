@@ -210,9 +210,15 @@ def _alarm_decision(state: LoopState, loop: Loop, setup: str | None) -> RetrainD
 
 
 def judged_windows(state: LoopState) -> Iterator[str]:
-    """Yield the partitions that the champion scored and any check judged, the newest first."""
+    """Yield the partitions that the champion scored and any check judged, the newest first.
+
+    Of a recalled champion those of its earlier reign are left out.
+    """
     champion = state.champion.number if state.champion else None
+    recalled = state.champion.recall if state.champion else None
     for key, scored in state.scored.newest_first():
+        if recalled is not None and key <= recalled.partition:
+            return
         if scored.champion == champion and set(state.checked.get(key) or ()) - {REGRET}:
             yield key
 
@@ -225,13 +231,14 @@ def _has_value(state: LoopState, partition: str) -> bool:
 def _escalate_lasting_alarm(state: LoopState, decision: RetrainDecision) -> RetrainDecision | None:
     """Return an escalation if the champion was trained because of this alarm and it has lasted since; else None."""
     retrain, champion = state.last_retrain, state.champion
-    if retrain is None or champion is None or champion.partition != retrain.partition:
+    if retrain is None or champion is None or champion.chosen_as_of != retrain.partition:
         return None
     since_then, lasting = _lasting_alarms(state, retrain, since=str(state.promoted_at))
     if not lasting:
         return None
+    chosen = "made" if champion.recall is None else "recalled"
     reason = (
-        f"version {champion.number} was made because of {' and '.join(lasting)}, and each of the "
+        f"version {champion.number} was {chosen} because of {' and '.join(lasting)}, and each of the "
         f"{len(since_then)} partitions since its promotion alarmed again: retraining does not help, a person must look "
         f"({decision.reason})"
     )

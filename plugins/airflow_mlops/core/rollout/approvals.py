@@ -15,7 +15,7 @@ from airflow_mlops.core.ledger.protocols import Ledger
 from airflow_mlops.core.ledger.rollout_details import ApprovalVoid, Approved, Rejected, RolloutStarted
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
-from airflow_mlops.core.ledger.training_details import CandidateRegistered, TrainingStarted
+from airflow_mlops.core.ledger.training_details import CandidateRegistered, TrainingStarted, VersionRecalled
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 
@@ -38,7 +38,7 @@ def version_to_approve(workspace: Workspace, as_of: str, *, expected: str | None
         If none waits as of a partition, or another one than the person was asked about.
     """
     waiting = version_in_question(workspace.state())
-    if waiting is None or waiting.partition > as_of:
+    if waiting is None or waiting.chosen_as_of > as_of:
         raise NotReadyError(f"no version from up to {as_of} waits for an approval")
     if expected not in (None, waiting.number):
         raise NotReadyError(
@@ -59,17 +59,22 @@ def question_asked(ledger: Ledger, question: str) -> ApprovalWanted | None:
 
 
 def people_behind(ledger: Ledger, version: Version) -> list[str]:
-    """Return the people who started the runs that decided on, trained, registered or rolled out a version."""
-    decision = version.details.decision
+    """Return the people who started the runs that decided on, trained, registered or rolled out a version.
+
+    Of a recalled version they are those who had a hand in its recall.
+    """
+    decision = version.chosen_by
     decided = ledger.record(decision)
     # Not who reproduced it: whoever fits a version again to look at it is the one who should answer.
-    since = ledger.records(TrainingStarted, CandidateRegistered, RolloutStarted, after=decision)
+    since = ledger.records(TrainingStarted, CandidateRegistered, VersionRecalled, RolloutStarted, after=decision)
     records = [] if decided is None else [decided]
     for record in since:
         details = record.details
         # An adopted version has no decision of here, and shares the number 0 with others.
         trained = (
-            decision and isinstance(details, TrainingStarted | CandidateRegistered) and details.decision == decision
+            decision
+            and isinstance(details, TrainingStarted | CandidateRegistered | VersionRecalled)
+            and details.decision == decision
         )
         if trained or getattr(details, "version", None) == version.number:
             records.append(record)
@@ -80,8 +85,8 @@ def people_behind(ledger: Ledger, version: Version) -> list[str]:
 def record_question(workspace: Workspace, version: Version, question: str, *, step: str = "") -> None:
     """Record that a person is asked about a version, or a step of its rollout: once, however often Airflow asks."""
     details = ApprovalWanted(version=version.number, name=step, question=question)
-    operation = f"{details.KIND}:{version.number}:{step}"
-    workspace.record_fact(workspace.draft(details, operation, version.partition))
+    operation = f"{details.KIND}:{version.candidacy}:{step}"
+    workspace.record_fact(workspace.draft(details, operation, version.chosen_as_of))
 
 
 def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...], *, started_by: str | None) -> None:
@@ -139,6 +144,6 @@ def _fold_name(name: str) -> str:
 
 def _record(workspace: Workspace, version: Version, details: Approved | ApprovalVoid | Rejected) -> None:
     state = workspace.state()
-    partition = max(state.published.newest() or version.partition, version.partition)
+    partition = max(state.published.newest() or version.chosen_as_of, version.chosen_as_of)
     operation = f"{details.KIND}:{version.number}:{state.sequence}:{details.by}"
     workspace.record_fact(workspace.draft(details, operation, partition))

@@ -133,7 +133,7 @@ def stage_to_approve(workspace: Workspace, index: int, as_of: str) -> OpenRollou
     """
     state, name = workspace.state(), workspace.loop.rollout.stages[index].name
     rollout = state.rollout
-    if rollout is None or rollout.version.partition > as_of:
+    if rollout is None or rollout.version.chosen_as_of > as_of:
         raise NotReadyError(f"no rollout from up to {as_of} waits at {name}")
     due = rollout.stage == index - 1 and (rollout.settled or rollout.stage < 0)
     if not due and rollout.stage < index:
@@ -190,5 +190,5 @@ def _open(workspace: Workspace, state: LoopState) -> OpenRollout:
 def _draft(workspace: Workspace, state: LoopState, rollout: OpenRollout, details: D) -> Draft[D]:
     # What is asked twice of one state is one record; asked again later it is another.
     operation = f"{details.KIND}:{rollout.record}:{state.sequence}"
-    partition = max(state.published.newest() or rollout.version.partition, rollout.version.partition)
+    partition = max(state.published.newest() or rollout.version.chosen_as_of, rollout.version.chosen_as_of)
     return workspace.draft(details, operation, partition)

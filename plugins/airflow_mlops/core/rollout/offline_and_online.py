@@ -41,8 +41,8 @@ def offline_and_online(workspace: Workspace, version: Version, looks: Sequence[M
 
 def expected_difference(workspace: Workspace, version: Version) -> dict[str, Any] | None:
     """Return the difference between a version and the champion at its evaluation, by the loop's metric."""
-    report, candidate = version.details.report, version.details.candidate
-    adopted = version.details.adopted
+    report, candidate = version.judged_in
+    adopted = version.details.adopted if version.recall is None else None
     if report is None or (adopted is not None and not adopted.judged):  # that champion is another environment's
         return None
     try:

@@ -21,9 +21,9 @@ def require_not_older(rollout: OpenRollout, as_of: str) -> None:
     NotReadyError
         If ``as_of`` is before the partition of the version.
     """
-    if rollout.version.partition > as_of:
-        number, partition = rollout.version.number, rollout.version.partition
-        raise NotReadyError(f"version {number} was made as of {partition}; {as_of} is older")
+    if rollout.version.chosen_as_of > as_of:
+        number, partition = rollout.version.number, rollout.version.chosen_as_of
+        raise NotReadyError(f"version {number} was chosen as of {partition}; {as_of} is older")
 
 
 def require_declared(workspace: Workspace, rollout: OpenRollout) -> None:

@@ -40,16 +40,16 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
         if state.rollout is not None:
             return state.rollout.version.number
         candidate = state.candidate
-        if candidate is None or candidate.partition > as_of:
+        if candidate is None or candidate.chosen_as_of > as_of:
             raise NotReadyError(f"there is no candidate from up to {as_of} to roll out")
-        if state.champion is not None and state.champion.partition > candidate.partition:
+        if state.champion is not None and state.champion.chosen_as_of > candidate.chosen_as_of:
             reason = (
-                f"version {candidate.number} was made as of {candidate.partition}; "
-                f"the champion {state.champion.number} is newer ({state.champion.partition})"
+                f"version {candidate.number} was chosen as of {candidate.chosen_as_of}; "
+                f"the champion {state.champion.number} is newer ({state.champion.chosen_as_of})"
             )
             workspace.record_fact(
                 workspace.draft(
-                    Superseded(version=candidate.number, reason=reason), f"superseded:{candidate.number}", as_of
+                    Superseded(version=candidate.number, reason=reason), f"superseded:{candidate.candidacy}", as_of
                 )
             )
             reconcile(workspace)

@@ -15,6 +15,7 @@ from airflow_mlops.core.ledger.rollout_details import RolledBack
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ports.rollout_target import TargetError
+from airflow_mlops.core.rollout.approvals import version_in_question
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import append_decision
@@ -102,9 +103,10 @@ def describe_ending(state: LoopState, version: str) -> str | None:
     """Return how the rollout of a version ended, in words; None while it is under way or has not begun."""
     if version in state.quarantined:
         return f"version {version} was rolled back: {state.quarantined[version]}"
-    if state.was_champion(version):
-        return f"version {version} was promoted"
-    return None
+    under_way = version_in_question(state)
+    if under_way is not None and under_way.number == version:
+        return None  # also of an earlier champion, which was promoted before
+    return f"version {version} was promoted" if state.was_champion(version) else None
 
 
 def _raise_rolled_back(workspace: Workspace, message: str) -> NoReturn:

@@ -75,7 +75,7 @@ def can_wait(workspace: Workspace, version: str, index: int, as_of: str) -> bool
     rollout = workspace.state().rollout
     if not workspace.loop.rollout.is_live or rollout is None or rollout.version.number != version:
         return False
-    return rollout.stage == index and rollout.version.partition <= newest_partition(workspace, as_of)
+    return rollout.stage == index and rollout.version.chosen_as_of <= newest_partition(workspace, as_of)
 
 
 def _record_verdict(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> StageVerdict:

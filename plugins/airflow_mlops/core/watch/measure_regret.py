@@ -1,7 +1,8 @@
 """Measure the champion's regret on a scored partition: what it lost against a fresh model, on the same rows.
 
 The fresh model is the best one that a training as of the partition before would have made, of all candidates and
-windows; see :mod:`~airflow_mlops.core.watch.fresh_model`. So both have predicted before the labels were known. Added up
+windows (:mod:`~airflow_mlops.core.watch.fresh_model`), or the earlier champion that it would have recalled
+(:mod:`~airflow_mlops.core.watch.recalled_reference`). So both have predicted before the labels were known. Added up
 since the last promotion, regret is what staleness has cost; :mod:`~airflow_mlops.core.retrain.retrain_policy` holds it
 against what a promotion costs. The form is that of the rent-or-buy problem: rent (the old model's loss) until the rent
 that was paid is worth the price.
@@ -28,6 +29,7 @@ from airflow_mlops.core.training.row_losses import DomainError, Floats, metric_v
 from airflow_mlops.core.training.window import pin_scored, pin_window, read_window
 from airflow_mlops.core.watch.estimated_regret import regret_before_labels
 from airflow_mlops.core.watch.fresh_model import fresh_model
+from airflow_mlops.core.watch.recalled_reference import ModelWithSchema, recalled_reference
 from airflow_mlops.core.workspace import Workspace
 
 MIN_ROWS = 20
@@ -131,18 +133,34 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
     def losses(model: Any, features: pd.DataFrame) -> Floats:
         return row_losses(loop.metric, label, predict(model, features, classifies=loop.classifies))
 
-    champion_losses = fresh_losses = losses(load_version(workspace, champion), rows.features)
+    model = load_version(workspace, champion)
+    compared = [ModelWithSchema(schema, lambda: model)]
+    champion_losses = fresh_losses = losses(model, rows.features)
     fresh = fresh_model(workspace, state, champion, window, before)
     if fresh is not None:
+        fresher = fresh.model
+        compared.append(ModelWithSchema(fresh.schema, lambda: fresher))
         if fresh.schema != schema:  # the same rows, as the fresh model sees them
             rows = read_window(workspace, [pin_scored(state, partition)], schema=fresh.schema)
         fresh_losses = losses(fresh.model, rows.features)
+    recalled = recalled_reference(workspace, state, champion, window.holdout, as_of=before, beside=compared)
+    if recalled is not None:
+        rows = read_window(workspace, [pin_scored(state, partition)], schema=recalled.schema)
+        fresh_losses = losses(recalled.load(), rows.features)
     figures = regret_of(loop.metric, champion_losses, fresh_losses)
-    name = None if fresh is None else fresh.candidate
-    subject = f"a fresh model of {before}{f', {name},' if name else ''}"
-    message = f"{loop.metric} {figures['champion_value']:.4g}, {subject} has {figures['fresh_value']:.4g}"
+    version = None if recalled is None else recalled.version
+    name = None if fresh is None or version is not None else fresh.candidate
+    message = f"{loop.metric} {figures['champion_value']:.4g}, {_reference(before, name, version)} has "
+    message += f"{figures['fresh_value']:.4g}"
     measured = RegretMeasured(verdict=MEASURED, message=message, rows=labelled, fresh_as_of=before)
-    return replace(measured, fresh_candidate=name, **figures)
+    return replace(measured, fresh_candidate=name, recalled=version, **figures)
+
+
+def _reference(before: str, candidate: str | None, recalled: str | None) -> str:
+    """Return in words what the champion is compared with."""
+    if recalled is not None:
+        return f"version {recalled}, the best one to recall as of {before},"
+    return f"a fresh model of {before}{f', {candidate},' if candidate else ''}"
 
 
 def insufficient_labels(rows: int) -> RegretMeasured:

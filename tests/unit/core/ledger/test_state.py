@@ -76,6 +76,65 @@ def test_a_partition_that_was_refused_and_then_published_is_no_longer_refused() 
     assert (list(history.state().refused), list(history.state().published)) == ([], [week(0)])
 
 
+def test_a_recalled_champion_waits_for_its_rollout_and_for_a_new_approval() -> None:
+    history = History().publish(0, 1, 2).promote(0, "1")
+    history.add("escalated", 0, champion="1")
+    history.promote(1, "2").add("approved", 1, version="1", by="ann")
+    decision = history.decide(2, retrain=True)
+    history.add("version_recalled", 2, version="1", decision=decision.sequence, report="r")
+    state = history.state()
+    assert state.candidate is not None
+    assert (state.candidate.number, state.candidate.partition, state.candidate.chosen_as_of) == ("1", week(0), week(2))
+    assert (state.candidate.chosen_by, state.candidate.judged_in) == (decision.sequence, ("r", "version 1"))
+    assert (state.open_decision, list(state.approved)) == (None, [])
+    assert state.in_flight == "version 1 waits for its rollout"
+    assert history.state(as_of=1).versions["1"].recall is None
+    history.add("rollout_started", 2, version="1")
+    history.add("promoted", 2, version="1", previous="2")
+    state = history.state()
+    assert state.champion is not None
+    assert (state.champion.number, state.promoted_at, state.champion.chosen_as_of) == ("1", week(2), week(2))
+    assert list(state.escalations) == []  # a person was told of its first reign
+
+
+SERVED = {
+    "each once": ("123", ["2", "1"]),
+    "one that came back": ("1231", ["3", "2"]),
+    "one after that": ("12324", ["2", "3", "1"]),
+    "two in turn": ("12121", ["2"]),
+    "both behind a third": ("121213", ["1", "2"]),
+}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_the_champions_before_are_those_that_served_newest_first_however_often_each_did(name: str) -> None:
+    promoted, expected = SERVED[name]
+    history, previous = History().publish(*range(len(promoted))), None
+    for number, version in enumerate(promoted):
+        if version in promoted[:number]:
+            decision = history.decide(number, retrain=True)
+            history.add("version_recalled", number, version=version, decision=decision.sequence)
+        else:
+            history.register(number, version)
+        history.add("rollout_started", number, version=version)
+        history.add("promoted", number, version=version, previous=previous)
+        previous = version
+    assert history.state().champions_before == expected
+
+
+def test_who_was_taken_back_before_a_promotion_was_not_before_it() -> None:
+    history = History().publish(*range(6))
+    for number, version in enumerate("123"):
+        history.register(number, version)
+        history.add("promoted", number, version=version, previous=str(number) if number else None)
+    history.add("rolled_back", 2, version="3", champion="2", reason="worse")
+    for number, (version, previous) in enumerate([("1", "2"), ("4", "1"), ("1", "4")], start=3):
+        history.add("version_recalled", number, version=version, decision=0)
+        history.add("promoted", number, version=version, previous=previous)
+    # Version 1 served first, after version 2 again, and now; version 4 was registered nowhere and is no version.
+    assert history.state().champions_before == ["4", "2"]
+
+
 class AnyHistory(RuleBasedStateMachine):
     """Facts in any order that the stages can bring about, for partitions in any order."""
 
@@ -110,6 +169,16 @@ class AnyHistory(RuleBasedStateMachine):
             details |= {"version": str(self.versions), "request": f"r{self.versions}"}
         self.history.add(kind, number_of(str(decision.partition)), **details)
 
+    @precondition(lambda self: self.now().open_decision is not None and bool(self.now().champions_before))
+    @rule(late=st.integers(0, 2))
+    def recall(self, late: int) -> None:
+        state = self.now()
+        assert state.open_decision is not None
+        version = next((number for number in state.champions_before if number not in state.quarantined), None)
+        if version is not None:
+            number = number_of(str(state.open_decision.partition)) + late
+            self.history.add("version_recalled", number, version=version, decision=state.open_decision.sequence)
+
     @precondition(lambda self: self.now().in_flight is None)
     @rule(number=WEEKS)
     def train(self, number: int) -> None:
@@ -121,7 +190,7 @@ class AnyHistory(RuleBasedStateMachine):
     def start(self, late: int) -> None:
         candidate = self.now().candidate
         assert candidate is not None
-        self.history.add("rollout_started", number_of(candidate.partition) + late, version=candidate.number)
+        self.history.add("rollout_started", number_of(candidate.chosen_as_of) + late, version=candidate.number)
 
     @precondition(lambda self: self.now().rollout is not None)
     @rule(late=st.integers(0, 2), kind=st.sampled_from(["promoted", "rolled_back", "stage_entered"]))
@@ -129,7 +198,9 @@ class AnyHistory(RuleBasedStateMachine):
         rollout = self.now().rollout
         assert rollout is not None
         more = {"stage": rollout.stage + 1, "share": 10, "kind": "canary"} if kind == "stage_entered" else {}
-        number = number_of(rollout.version.partition) + late
+        if kind == "promoted" and self.now().champion is not None:
+            more = {"previous": self.now().champion.number}
+        number = number_of(rollout.version.chosen_as_of) + late
         self.history.add(kind, number, version=rollout.version.number, reason="said so", **more)
 
     @precondition(lambda self: back_to(self.now()) is not None)
