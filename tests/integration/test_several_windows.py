@@ -16,9 +16,11 @@ from sklearn.pipeline import make_pipeline
 from airflow_mlops.core.dry_run.fit_trial import try_fit
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.core.ledger.training_details import CandidateRefused, RetrainDecided
+from airflow_mlops.core.ledger.watch_details import DriftJudged
 from airflow_mlops.core.replay.compare_policies import PolicyComparison
 from airflow_mlops.core.replay.compare_windows import compare_windows, restrict_history
 from airflow_mlops.core.replay.fit_history import FittedHistory, fit_history
+from airflow_mlops.core.replay.judged_windows import JudgedWindows
 from airflow_mlops.core.replay.past_holdout import PastHoldout
 from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.replay.replay_report import report_replay
@@ -84,41 +86,50 @@ def history(lived: Workspace) -> FittedHistory:
 
 
 def assert_lived_as_replayed(workspace: Workspace, history: FittedHistory) -> None:
-    """Assert that decisions, promoted candidates and regrets of a loop are those of its replay."""
-    from airflow_mlops.core.replay.judged_windows import JudgedWindows
-    from airflow_mlops.core.replay.replay_policy import ReplayedPolicy, _Replay
-    from airflow_mlops.core.retrain.retrain_policy import decide_retrain
-
-    replay = _Replay(
-        history, workspace.loop, JudgedWindows(history, workspace.loop), decide_retrain, ReplayedPolicy("declared")
-    )
-    for position in range(len(history.partitions)):
-        replay.replay_partition(position)
-    decided = [
-        (record.partition, record.details.trigger, record.details.retrain, record.details.cause)
-        for record in workspace.ledger.records(RetrainDecided)
-    ]
-    assert decided == [
+    """Assert that decisions, regrets, promotions and served metrics of a loop are those of its replay."""
+    replayed = PolicyComparison(history).replay("declared")
+    keys = [partition.key for partition in history.partitions]
+    decided = list(workspace.ledger.records(RetrainDecided))
+    assert [
+        (record.partition, record.details.trigger, record.details.retrain, record.details.cause) for record in decided
+    ] == [
         (decision["partition"], decision["trigger"], decision["retrain"], decision["cause"])
-        for decision in replay.policy.decisions
+        for decision in replayed.decisions
     ]
-    state = workspace.state()
-    assert [version.details.candidate for version in state.versions.values()] == [
-        candidate for _, candidate in replay.trained.values()
-    ]
-    assert [measured.fresh_candidate for measured in state.regret.values()] == [
-        measured.fresh_candidate for measured in replay.state.regret.values()
-    ]
-    for key, measured in state.regret.items():
-        assert measured.regret == pytest.approx(replay.state.regret[key].regret, rel=1e-9)
-    alarms = [(key, judged.verdict) for key, judged in state.drift.items()]
-    assert alarms == [(key, judged.verdict) for key, judged in replay.state.drift.items()]
+    for record, decision in zip(decided, replayed.decisions, strict=True):
+        if record.details.cause == "regret":
+            assert record.details.numbers["windows"] == pytest.approx(decision["numbers"]["windows"], rel=1e-9)
+    assert [keys[at] for at in replayed.promoted] == [key.partition("|")[0] for key in workspace.state().promotions]
+    for position, loss in replayed.losses.items():
+        judged = workspace.state().performance.get(keys[position])
+        if judged is not None and judged.value is not None:
+            assert loss == pytest.approx(judged.value, rel=1e-12)
 
 
 def test_a_loop_of_two_windows_decides_as_its_replay_says(lived: Workspace, history: FittedHistory) -> None:
     assert_lived_as_replayed(lived, history)
     names = [version.details.candidate for version in lived.state().versions.values()]
     assert set(names) == {"line@2", "line@all"}
+
+
+def test_drift_is_judged_against_the_window_of_the_version_in_loop_and_replay(
+    lived: Workspace, history: FittedHistory
+) -> None:
+    windows, state = JudgedWindows(history, lived.loop), lived.state()
+    places = {partition.key: place for place, partition in enumerate(history.partitions)}
+    compared = set()
+    for key, judged in state.drift.items():
+        version = state.versions[str(judged.champion)]
+        candidate, as_of = version.details.candidate, places[version.partition]
+        served = history.models[as_of][candidate].predictions[places[key]]
+        drift = next(
+            verdict
+            for verdict in windows.judge(places[key], as_of, candidate, version.number, served)
+            if isinstance(verdict, DriftJudged)
+        )
+        assert (drift.verdict, drift.message, drift.numbers) == (judged.verdict, judged.message, judged.numbers)
+        compared.add(candidate)
+    assert compared == {"line@2", "line@all"}
 
 
 def test_a_history_of_one_window_is_the_one_that_would_have_been_fitted(

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow import MlflowClient
+
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from tests.loop.invariants import assert_invariants
-from tests.loop.project import KEYS, make_project
+from tests.loop.project import KEYS, embedded_stores, make_project
 
 if TYPE_CHECKING:
     from tests.loop.conftest import SchedulerFactory
@@ -45,4 +47,7 @@ def test_after_a_change_the_candidate_on_the_short_window_goes_live(
     assert list(workspace.evidence.get(second.profile)["windows"]) == [KEYS[3]]
     assert workspace.state().champion.number == "2"
     assert reproduce_version(workspace, "2").verdict == "identical"
+    client = MlflowClient(tracking_uri=embedded_stores().tracking_uri, registry_uri=embedded_stores().tracking_uri)
+    run = client.get_run(client.get_model_version(project.model, "2").run_id)
+    assert {name: run.data.params[name] for name in ("candidate", "window")} == {"candidate": "linear@1", "window": "1"}
     assert_invariants(project.workspace)

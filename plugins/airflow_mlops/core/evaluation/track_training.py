@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_mlops.core.declaration.windowed_candidate import window_of
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel
 from airflow_mlops.core.evaluation.evaluation_pictures import evaluation_pictures
@@ -72,6 +73,7 @@ def run_parameters(request: TrainingRequest, candidate: str, best_params: Mappin
         "candidate": candidate,
         "seed": str(request.seed),
         "function": request.function,
+        **({} if request.windows is None else {"window": str(window_of(candidate))}),
         **{name: str(value) for name, value in best_params.items()},
     }
 

@@ -69,7 +69,7 @@ def describe_refusals(refusals: Sequence[Record[CandidateRefused]]) -> str:
 
 
 def describe_windows(by_window: Mapping[str, float] | None) -> str:
-    """Return what the best candidate of each window did to the loss on the last holdout; empty for a single window.
+    """Return the change of the loss by the best candidate of each window, in words; empty for a single window.
 
     >>> describe_windows({"4": 0.01, "all": -0.02})
     ' (on the last holdout of 4 partitions +1.0%, of all partitions -2.0%)'

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def candidates_on_windows(estimators: Iterable[str], windows: Mapping[str, T]) -> dict[str, T]:
-    """Return what there is for each window, by the name of each candidate on it.
+    """Return the value of each window by the name of each candidate on it.
 
     >>> candidates_on_windows(["line", "trees"], {"4": 4, "all": 9})
     {'line@4': 4, 'line@all': 9, 'trees@4': 4, 'trees@all': 9}

@@ -123,6 +123,27 @@ def signed_again(members: dict[str, bytes], values: Mapping[str, Any]) -> None:
     members.update({"manifest.json": manifest, "manifest.sig": sign_manifest(manifest, StaticKeys(STAGING_KEY))})
 
 
+def test_a_version_of_one_of_several_windows_is_adopted_with_the_partitions_of_its_own(tmp_path: Path) -> None:
+    frames = {week(number): toy_rows(number, slope=2.0 if number < 2 else 6.0) for number in range(4)}
+    train = {"function": "tests.unit.core.toy_loop:candidates", "window": [1, "all"]}
+    there = in_memory_workspace(toy_loop(**STAGES, train=train), frames, scratch=tmp_path / "there")
+    there.__dict__["keys"] = StaticKeys(STAGING_KEY)
+    for key in frames:
+        ingest(there, key)
+    go_live(there, week(3))
+    file = export_version(there, "1", tmp_path, environment="staging")
+    here = production(tmp_path / "here", slope=6.0)
+    adopt_archive(here, file)
+    details = only_record(here)
+    assert details.candidate == "line@1"
+    assert details.trained_on == there.state().versions["1"].details.window
+    assert [pin.partition for pin in details.trained_on.fitted] == [week(2)]
+    version = start_rollout(here, week(12))
+    for index in range(2):
+        run_rollout_step(here, version, index, week(12))
+    assert here.state().champion is not None
+
+
 def test_a_version_is_adopted_with_its_bytes_and_its_signature_and_becomes_the_champion_by_a_rollout(
     staging: Workspace, archive: Path, tmp_path: Path
 ) -> None:
