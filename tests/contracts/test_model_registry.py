@@ -114,14 +114,14 @@ def test_ghosts_are_tagged_with_the_version_that_counts_and_once(case: Case, reg
 
 
 def test_a_number_that_the_ledger_knows_as_another_version_is_passed_over(case: Case, registration: Register) -> None:
-    asked = dataclasses.replace(registration("op"), taken=frozenset({"1", "2", "4"}))
+    wanted = dataclasses.replace(registration("op"), taken=frozenset({"1", "2", "4"}))
     left = case.registry.register(registration("op"))  # what a process that was killed in between has left
-    number = case.registry.register(asked)
+    number = case.registry.register(wanted)
     assert (left, number) == ("1", "3")
-    assert case.registry.register(asked) == number
+    assert case.registry.register(wanted) == number
     assert [version.number for version in case.registry.all_versions()] == [number]
     assert case.registry.mark_ghosts() == {}
-    assert case.registry.register(dataclasses.replace(registration("next"), taken=asked.taken)) == "5"
+    assert case.registry.register(dataclasses.replace(registration("next"), taken=wanted.taken)) == "5"
 
 
 def test_every_version_is_listed_with_its_operation_its_tags_and_where_its_files_are(
