@@ -93,7 +93,7 @@ def best_of(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _chosen_fields(best: dict[str, Any], fits: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what was handed over of the best fit; of an earlier champion its number, and the request that chose it."""
+    """Return the fields of the best fit as it was handed over; of an earlier champion its number and its request."""
     if "recalled" not in best:
         return next(fit for fit in fits if fit["candidate"] == best["candidate"])
     own = {name: best[name] for name in ("candidate", "digest", "fit_seconds", "rows", "recalled")}

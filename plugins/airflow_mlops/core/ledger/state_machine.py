@@ -65,7 +65,7 @@ class Version:
 
     @property
     def candidacy(self) -> str:
-        """What tells apart the times that the version was the candidate: its number, and the partition of a recall."""
+        """Name of this time as the candidate, unique for the version: its number, and the partition of a recall."""
         return self.number if self.recall is None else f"{self.number}-{self.recall.partition}"
 
     def to_json(self) -> dict[str, Any]:
