@@ -13,7 +13,7 @@ from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, 
 from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
 from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
-from airflow_mlops.core.evaluation.recall_versions import try_earlier_champions
+from airflow_mlops.core.evaluation.recall_versions import EarlierChampions, try_earlier_champions
 from airflow_mlops.core.evaluation.track_training import track_training
 from airflow_mlops.core.ledger.training_details import CandidateRefused, TrainingFailed
 from airflow_mlops.core.registry.model_file import UnreadableModelError
@@ -71,8 +71,7 @@ def evaluate_candidates(
         models[earlier.entry["candidate"]] = earlier.model
         best = earlier.entry if earlier.chosen else best
     missing = [_entry_left_out({"candidate": name}, left_out[name]) for name in sorted(set(left_out) - set(failures))]
-    document = report_document(workspace, context, [*entries, *missing], str(best["candidate"]))
-    document["recall"] = {"losses": earlier.losses, "chosen": earlier.chosen}
+    document = report_document(workspace, context, [*entries, *missing], str(best["candidate"]), earlier)
     report = workspace.evidence.put(document)
     run = track_training(workspace, context, document, models)
     return {
@@ -145,9 +144,19 @@ def _entry_left_out(fit: dict[str, Any], reason: str) -> dict[str, Any]:
 
 
 def report_document(
-    workspace: Workspace, context: EvaluationContext, entries: list[dict[str, Any]], best: str
+    workspace: Workspace,
+    context: EvaluationContext,
+    entries: list[dict[str, Any]],
+    best: str,
+    earlier: EarlierChampions = EarlierChampions(),  # noqa: B008 -- frozen
 ) -> dict[str, Any]:
-    """Return the :class:`EvaluationReport` of a training; ``entries`` are those of its candidates."""
+    """Return the :class:`EvaluationReport` of a training; ``entries`` are those of its candidates.
+
+    Parameters
+    ----------
+    earlier : EarlierChampions, optional
+        The earlier champions that were tried; none by default.
+    """
     request = context.request
     return {
         "format": REPORT_FORMAT,
@@ -161,6 +170,7 @@ def report_document(
         "baselines": context.baselines.to_dict(),
         "looks": count_looks(workspace.ledger, request, workspace.evidence).to_dict(),
         "candidates": entries,
+        "recall": {"losses": earlier.losses, "chosen": earlier.chosen},
         "best": best,
     }
 
