@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlops.core.registry.load import copy_folder
+from airflow_mlops.operators.approval import format_question
 from tests.loop.by_core import live_through
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, states
@@ -75,6 +76,11 @@ def test_a_recalled_champion_that_is_worse_after_all_is_rolled_back_and_the_new_
     scheduler = start_scheduler(project.dags)
     old_relation_is_back(project, scheduler)
     assert project.workspace.registry.aliases() == {"champion": "2", "challenger": "1"}
+    rollout = project.workspace.state().rollout
+    assert rollout is not None
+    question = format_question(project.workspace, rollout.version, [])
+    assert f"Made as of {KEYS[1]}, and recalled as of {BACK}, because: 1 of the newest 1 windows alarmed" in question
+    assert "- pass: mae no worse than the champion's by 10%" in question
 
     project.put(AFTER, level=6.0)  # one week was the exception
     project.ingest(scheduler, AFTER)
