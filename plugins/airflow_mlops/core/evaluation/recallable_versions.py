@@ -92,7 +92,7 @@ def evident_recall(
     means, others = mean_losses(earlier, weight), mean_losses(beside, weight)
     best = best_below(means, min(others.values()))
     if best is None or declared.confidence == "none":
-        return best
+        return None
     quantile = NormalDist().inv_cdf(confidence_of_several(declared.confidence, declared.recall))
     error = standard_error(earlier[best] - beside[champion], weight)
     return best if means[best] + quantile * error < others[champion] else None
