@@ -64,6 +64,7 @@ def test_the_regret_is_that_against_the_champion_of_the_season_once_a_training_c
     assert regret[week(10)].recalled is None
     second = regret[week(11)]
     assert second.recalled == "1"
+    assert None not in (second.regret, second.fresh_value, second.champion_value)
     assert second.regret > 2  # the fresh fit of that week knows winter alone
     assert second.fresh_value < 1 < second.champion_value
     assert "version 1, the best one to recall as of" in second.message

@@ -32,6 +32,7 @@ def assert_invariants(workspace: Workspace) -> None:
     assert_one_version_for_each_request(workspace, records)
     assert_champion_is_the_head_and_can_be_read(workspace, records)
     assert_nobody_was_promoted_without_passed_gates(workspace, records)
+    assert_who_was_recalled_had_served_and_passed_again(workspace, records)
     assert_nothing_saw_what_came_later(records)
     assert_a_rolled_back_version_stays_away(records)
     assert_one_retrain_at_a_time(workspace, records)
@@ -113,13 +114,36 @@ def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, record
             assert known[pin.partition].digest == pin.digest
 
 
+def assert_who_was_recalled_had_served_and_passed_again(workspace: Workspace, records: list[Record]) -> None:
+    """A recall is of an earlier champion, older than the rows that it was judged on, whose gates all passed there."""
+    for record in records:
+        if record.kind != "version_recalled":
+            continue
+        before, number = fold(records[: record.sequence - 1]), record.details.version
+        assert number in before.promoted
+        assert number not in before.quarantined
+        assert before.champion is not None
+        assert before.champion.number == record.details.champion != number
+        report = workspace.evidence.get(record.details.report)
+        (judged,) = [entry for entry in report["candidates"] if entry.get("recalled") == number]
+        assert report["best"] == judged["candidate"]
+        assert judged["passed"]
+        assert all(gate["verdict"] != "fail" for gate in judged["gates"])
+        assert judged["digest"] == before.versions[number].details.artefact
+        fitted = {pin.partition for pin in before.versions[number].details.window.fitted}
+        assert fitted.isdisjoint(pin["partition"] for pin in report["holdout"]["pins"])
+
+
 def assert_nothing_saw_what_came_later(records: list[Record]) -> None:
     """Check that training, scores, verdicts and decisions for a partition rest on partitions up to it."""
     state = fold(records)
     made = {number: version.partition for number, version in state.versions.items()}
+    chosen: dict[str, str] = {}
     entered: list[str] = []
     for record in records:
         at, details = str(record.partition), record.details
+        if record.kind in ("candidate_registered", "version_recalled"):
+            chosen[details.version] = at
         if record.kind in ("candidate_registered", "training_started"):
             assert max(pin.partition for pin in details.window.pins) <= at
             newest_fitted = max(pin.partition for pin in details.window.fitted)
@@ -130,8 +154,8 @@ def assert_nothing_saw_what_came_later(records: list[Record]) -> None:
         elif record.kind == "retrain_decided":
             assert all(key <= at for key in details.numbers.get("windows", []))
         elif record.kind == "promoted":
-            entered.append(made[details.version])
-    assert entered == sorted(entered), "an older version replaced a newer champion"
+            entered.append(chosen[details.version])
+    assert entered == sorted(entered), "a version that was chosen earlier replaced a champion that was chosen later"
     assert all(not judged.historical or judged.verdict != "alarm" for judged in state.performance.values())
     assert all(not judged.historical or judged.verdict != "alarm" for judged in state.drift.values())
 
@@ -180,12 +204,14 @@ def assert_a_step_is_recorded_once(records: list[Record]) -> None:
         for record in facts
         if fact_name(record.details) in ("scored", "drift", "performance")
     )
-    ends = [
-        record.details.version
-        for record in records
-        if record.kind == "promoted" or (record.kind == "rolled_back" and record.details.champion is None)
-    ]
-    assert not repeated(ends)
+    recalls = Counter[str]()
+    ends = []
+    for record in records:
+        if record.kind == "version_recalled":
+            recalls[record.details.version] += 1
+        elif record.kind == "promoted" or (record.kind == "rolled_back" and record.details.champion is None):
+            ends.append((record.details.version, recalls[record.details.version]))
+    assert not repeated(ends), "a rollout ended twice"
 
 
 def fact_name(details: PredictionsPublished | WindowJudged) -> str:

@@ -259,6 +259,7 @@ def lineage_of(ledger: Ledger, state: LoopState, evidence: EvidenceStore) -> lis
     approval = state.approved.get(champion.number)
     values = [
         ("version", f"{champion.number}, candidate {details.candidate}, as of {champion.partition}"),
+        ("recalled", "" if champion.recall is None else f"as of {champion.recall.partition}"),
         ("decided", f"record {details.decision}: {decision.details.reason}" if decision else "unknown"),
         (
             "adopted from",

@@ -171,7 +171,7 @@ class Loop(Declared):
         is_mean = (*means, *(metric.name for metric in self.evaluate.metrics if metric.each_row))
         return next((name for name in gated if name in is_mean or metric_parameter(name)), default)
 
-    def gates_in_force(self, *, compared: bool, tried: int = 1) -> tuple[Gate, ...]:
+    def gates_in_force(self, *, compared: bool) -> tuple[Gate, ...]:
         """Return the declared gates and, where none of them compares with the champion, that of ``retrain.confidence``.
 
         Parameters
@@ -179,14 +179,21 @@ class Loop(Declared):
         compared : bool
             Whether there is a champion that can predict the holdout. Otherwise the declared gates alone decide, so that
             a champion that is broken is not in the way of the next.
-        tried : int
-            Number of models of which the best one may be judged. The best of many is partly luck, so each confidence is
-            raised until the chance that any of them passes by luck is no larger than that of one (Bonferroni).
         """
-        confidence, gates = self.retrain.confidence, self.gates
-        if compared and confidence != "none" and not any(gate.against_champion for gate in gates):
-            gates = (*gates, Gate(metric=self.metric, better_than="champion", confidence=confidence))
-        return tuple(gate.of_several(tried) for gate in gates)
+        confidence = self.retrain.confidence
+        if not compared or confidence == "none" or any(gate.against_champion for gate in self.gates):
+            return self.gates
+        return (*self.gates, Gate(metric=self.metric, better_than="champion", confidence=confidence))
+
+    @property
+    def gates_of_recall(self) -> tuple[Gate, ...]:
+        """The gates of an earlier champion: the declared ones, and evidence that it is better than the champion.
+
+        Each confidence counts as many versions as may be tried, since the best of many is partly luck.
+        """
+        confidence = None if self.retrain.confidence == "none" else self.retrain.confidence
+        evidence = Gate(metric=self.metric, better_than="champion", confidence=confidence)
+        return tuple(gate.of_several(self.retrain.recall) for gate in (*self.gates, evidence))
 
     @property
     def performance(self) -> Performance | None:

@@ -57,8 +57,13 @@ class Retrain(Declared):
         default=8,
         ge=0,
         description="number of earlier champions, the newest ones, that are candidates of a training beside its fits; "
-        "0 switches recall off",
+        "0, and confidence: none, switch recall off",
     )
+
+    @property
+    def recallable(self) -> int:
+        """Largest number of earlier champions that are tried: none where no evidence is asked, or luck would choose."""
+        return 0 if self.confidence == "none" else self.recall
 
     @model_validator(mode="before")
     @classmethod

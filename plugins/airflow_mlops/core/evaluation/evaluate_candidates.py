@@ -14,7 +14,7 @@ from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, 
 from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
 from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
-from airflow_mlops.core.evaluation.recall_versions import try_earlier_champions
+from airflow_mlops.core.evaluation.recall_versions import EarlierChampions, try_earlier_champions
 from airflow_mlops.core.evaluation.track_training import track_training
 from airflow_mlops.core.ledger.training_details import CandidateRefused, TrainingFailed
 from airflow_mlops.core.registry.model_file import UnreadableModelError
@@ -73,8 +73,7 @@ def evaluate_candidates(
         models[earlier.entry["candidate"]] = earlier.model
         best = earlier.entry if earlier.chosen else best
     missing = [_entry_left_out({"candidate": name}, left_out[name]) for name in sorted(set(left_out) - set(failures))]
-    document = report_document(workspace, context, [*entries, *missing], str(best["candidate"]))
-    document["recall"] = {"losses": earlier.losses, "chosen": earlier.chosen}
+    document = report_document(workspace, context, [*entries, *missing], str(best["candidate"]), earlier)
     report = workspace.evidence.put(document)
     run = track_training(workspace, context, document, models)
     return {
@@ -95,7 +94,7 @@ def best_of(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _chosen_fields(best: dict[str, Any], fits: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what was handed over of the best fit; of an earlier champion its number, and the request that chose it."""
+    """Return the fields of the best fit as it was handed over; of an earlier champion its number and its request."""
     if "recalled" not in best:
         return next(fit for fit in fits if fit["candidate"] == best["candidate"])
     own = {name: best[name] for name in ("candidate", "digest", "fit_seconds", "rows", "recalled")}
@@ -150,9 +149,19 @@ def _entry_left_out(fit: dict[str, Any], reason: str) -> dict[str, Any]:
 
 
 def report_document(
-    workspace: Workspace, context: EvaluationContext, entries: list[dict[str, Any]], best: str
+    workspace: Workspace,
+    context: EvaluationContext,
+    entries: list[dict[str, Any]],
+    best: str,
+    earlier: EarlierChampions = EarlierChampions(),  # noqa: B008 -- frozen
 ) -> dict[str, Any]:
-    """Return the :class:`EvaluationReport` of a training; ``entries`` are those of its candidates."""
+    """Return the :class:`EvaluationReport` of a training; ``entries`` are those of its candidates.
+
+    Parameters
+    ----------
+    earlier : EarlierChampions, optional
+        The earlier champions that were tried; none by default.
+    """
     request = context.request
     return {
         "format": REPORT_FORMAT,
@@ -166,6 +175,7 @@ def report_document(
         "baselines": context.baselines.to_dict(),
         "looks": count_looks(workspace.ledger, request, workspace.evidence).to_dict(),
         "candidates": entries,
+        "recall": {"losses": earlier.losses, "chosen": earlier.chosen},
         "best": best,
     }
 

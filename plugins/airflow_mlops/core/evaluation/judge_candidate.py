@@ -28,13 +28,13 @@ from airflow_mlops.core.training.predict import gives_decisions
 from airflow_mlops.core.training.row_losses import Floats, middle, weighted_loss
 
 
-def judge_candidate(context: EvaluationContext, candidate: JudgedModel, *, tried: int = 1) -> dict[str, Any]:
+def judge_candidate(context: EvaluationContext, candidate: JudgedModel, *, recalled: bool = False) -> dict[str, Any]:
     """Return the report of a candidate, as in :class:`CandidateEntry`.
 
     Parameters
     ----------
-    tried : int
-        Number of models of which it is the best one on this holdout; see :meth:`Loop.gates_in_force`.
+    recalled : bool
+        Whether it is an earlier champion, which is held to :attr:`Loop.gates_of_recall`.
 
     Raises
     ------
@@ -50,9 +50,8 @@ def judge_candidate(context: EvaluationContext, candidate: JudgedModel, *, tried
     stability = measure_stability(context, importance)
     has_champion = context.champion_number is not None
     measurements = CandidateMeasurements(robustness, costs, stability, has_champion, int(label.size))
-    gates = evaluate_gates(
-        loop.gates_in_force(compared=holdout.champion is not None, tried=tried), holdout, measurements
-    )
+    in_force = loop.gates_of_recall if recalled else loop.gates_in_force(compared=holdout.champion is not None)
+    gates = evaluate_gates(in_force, holdout, measurements)
     return {
         "loss": weighted_loss(loop.metric, label, predicted, context.weight),
         "metrics": _defined_values(reports),

@@ -54,7 +54,7 @@ def try_earlier_champions(workspace: Workspace, context: EvaluationContext, *, b
     holdout = [pin.partition for pin in request.window.holdout]
     losses: dict[str, float] = {}
     left_out: dict[str, str] = {}
-    for version in recallable_versions(state, holdout, limit=workspace.loop.retrain.recall, now=workspace.state()):
+    for version in recallable_versions(state, holdout, limit=workspace.loop.retrain.recallable, now=workspace.state()):
         try:
             model = judged_version(workspace, request, version, context.holdout)
             loss = weighted_loss(workspace.loop.metric, context.label, model.predictions, context.weight)
@@ -85,5 +85,5 @@ def entry_of(context: EvaluationContext, version: Version, model: JudgedModel) -
         "fit_seconds": 0.0,
         "rows": version.details.rows,
         "recalled": version.number,
-        **judge_candidate(context, model, tried=context.loop.retrain.recall),
+        **judge_candidate(context, model, recalled=True),
     }

@@ -92,10 +92,10 @@ def evident_recall(
     means, others = mean_losses(earlier, weight), mean_losses(beside, weight)
     best = best_below(means, min(others.values()))
     if best is None or declared.confidence == "none":
-        return best
-    asked = NormalDist().inv_cdf(confidence_of_several(declared.confidence, declared.recall))
+        return None
+    quantile = NormalDist().inv_cdf(confidence_of_several(declared.confidence, declared.recall))
     error = standard_error(earlier[best] - beside[champion], weight)
-    return best if means[best] + asked * error < others[champion] else None
+    return best if means[best] + quantile * error < others[champion] else None
 
 
 def mean_losses(losses: Mapping[str, Floats], weight: Floats | None) -> dict[str, float]:

@@ -52,6 +52,11 @@ class Version:
         return self.partition if self.recall is None else self.recall.partition
 
     @property
+    def origin(self) -> str:
+        """How and as of which partition it became the candidate, in words."""
+        return f"{'made' if self.recall is None else 'recalled'} as of {self.chosen_as_of}"
+
+    @property
     def chosen_by(self) -> int:
         """Number of the decision to retrain that ended in the version, or in its newest recall."""
         return self.details.decision if self.recall is None else self.recall.decision
@@ -65,7 +70,7 @@ class Version:
 
     @property
     def candidacy(self) -> str:
-        """What tells apart the times that the version was the candidate: its number, and the partition of a recall."""
+        """Name of this time as the candidate, unique for the version: its number, and the partition of a recall."""
         return self.number if self.recall is None else f"{self.number}-{self.recall.partition}"
 
     def to_json(self) -> dict[str, Any]:

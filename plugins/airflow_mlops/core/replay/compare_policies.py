@@ -77,7 +77,7 @@ class PolicyFigures:
 
 @dataclass(frozen=True)
 class RecallFigures:
-    """What recall brought the declared policy.
+    """The benefit of recall for the declared policy.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ class PolicyComparison:
         return costs
 
     def worth_of_recall(self, first: int, last: int) -> RecallFigures:
-        """Return what recall brought the declared policy between two positions."""
+        """Return the benefit of recall for the declared policy between two positions."""
         with_recall, without = self.replay("declared"), self.replay(WITHOUT_RECALL)
         benefits = [self.benefit(policy, first, last) for policy in (with_recall, without)]
         points = None if None in benefits else 100 * (float(benefits[0] or 0.0) - float(benefits[1] or 0.0))

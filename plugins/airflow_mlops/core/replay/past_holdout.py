@@ -172,7 +172,7 @@ class PastHoldout:
         if best is None:
             return None
         model = earlier[best]
-        passes = self._pass_gates(self.predictions_of(model), model.threshold, champion, tried=self.loop.retrain.recall)
+        passes = self._pass_gates(self.predictions_of(model), model.threshold, champion, recalled=True)
         return best if passes else None
 
     def losses_of(self, models: Mapping[str, FittedModel]) -> dict[str, Floats]:
@@ -184,7 +184,7 @@ class PastHoldout:
         return losses
 
     def _pass_gates(
-        self, predicted: Floats, threshold: float | None, champion: FittedModel | None, *, tried: int = 1
+        self, predicted: Floats, threshold: float | None, champion: FittedModel | None, *, recalled: bool = False
     ) -> bool:
         loop, baselines = self.loop, self.history.baselines.get(self.as_of, Baselines({}, 0, None))
         decisions = {"candidate": decide(predicted, threshold)}
@@ -195,7 +195,8 @@ class PastHoldout:
                 decisions["champion"] = decide(champion_predictions, champion.threshold)
             except TrainingError as error:
                 champion_failed = str(error)
-        in_force = loop.gates_in_force(compared=champion_predictions is not None, tried=tried)
+        compared = champion_predictions is not None
+        in_force = loop.gates_of_recall if recalled else loop.gates_in_force(compared=compared)
         gates = [gate for gate in in_force if gate.metric not in {*COSTS, *ROBUSTNESS, STABILITY}]
         if not gates:
             return True

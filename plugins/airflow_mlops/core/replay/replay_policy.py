@@ -318,7 +318,7 @@ class _Replay:
     def _earlier(self, holdout: PastHoldout) -> dict[str, FittedModel]:
         """Return the models of the earlier champions that a training with a holdout may recall, by number."""
         keys = [part.key for part in holdout.parts]
-        versions = recallable_versions(self.state, keys, limit=self.loop.retrain.recall)
+        versions = recallable_versions(self.state, keys, limit=self.loop.retrain.recallable)
         return {version.number: self._model(version.number) for version in versions}
 
     def _roll_out(self, position: int) -> None:

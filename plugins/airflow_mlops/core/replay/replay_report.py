@@ -126,7 +126,7 @@ def report_replay(
         advice=advice(suggested, later),
         declared=declared,
         limits=comparison.cost_of_limits(first, last),
-        recall=comparison.worth_of_recall(first, last) if comparison.loop.retrain.recall else None,
+        recall=comparison.worth_of_recall(first, last) if comparison.loop.retrain.recallable else None,
         **left_out_of(history),
         unserved={
             name: {keys[position]: reason for position, reason in unserved.items()}

@@ -22,8 +22,7 @@ def require_not_older(rollout: OpenRollout, as_of: str) -> None:
         If ``as_of`` is before the partition of the version.
     """
     if rollout.version.chosen_as_of > as_of:
-        number, partition = rollout.version.number, rollout.version.chosen_as_of
-        raise NotReadyError(f"version {number} was chosen as of {partition}; {as_of} is older")
+        raise NotReadyError(f"version {rollout.version.number} was {rollout.version.origin}; {as_of} is older")
 
 
 def require_declared(workspace: Workspace, rollout: OpenRollout) -> None:

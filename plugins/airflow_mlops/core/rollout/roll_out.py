@@ -44,7 +44,7 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
             raise NotReadyError(f"there is no candidate from up to {as_of} to roll out")
         if state.champion is not None and state.champion.chosen_as_of > candidate.chosen_as_of:
             reason = (
-                f"version {candidate.number} was chosen as of {candidate.chosen_as_of}; "
+                f"version {candidate.number} was {candidate.origin}; "
                 f"the champion {state.champion.number} is newer ({state.champion.chosen_as_of})"
             )
             workspace.record_fact(

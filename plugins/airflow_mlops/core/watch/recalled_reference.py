@@ -60,7 +60,7 @@ def recalled_reference(
         The champion, and the fresh model if there is one: it must be better than both of them there.
     """
     keys = [pin.partition for pin in holdout]
-    recall = workspace.loop.retrain.recall
+    recall = workspace.loop.retrain.recallable
     earlier = recallable_versions(workspace.state(as_of=as_of), keys, limit=recall, now=state)
     versions = {version.number: version for version in earlier if version.number != champion.number}
     if not versions:

@@ -153,7 +153,7 @@ def test_the_report_holds_everything_that_its_page_says_and_nothing_that_is_no_n
     report = report_of(workspace, evaluated)
     assert set(report) == set(EvaluationReport.__annotations__)
     (entry,) = report["candidates"]
-    assert set(entry) >= set(CandidateEntry.__annotations__) - {"error"}
+    assert set(entry) >= set(CandidateEntry.__annotations__) - {"error", "recalled"}
     for metric in entry["metric_reports"].values():
         assert set(metric) == set(MetricEntry.__annotations__)
     json.dumps(report, allow_nan=False)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.errors import NotReadyError, PolicyError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.evaluation.recallable_versions import recallable_versions
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
+from airflow_mlops.core.ledger.notice_details import ApprovalWanted
 from airflow_mlops.core.ledger.rollout_details import RolloutStarted
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, VersionRecalled
+from airflow_mlops.core.lineage.model_lineage import evaluation_lineage, registration_lineage, version_dataset
 from airflow_mlops.core.overview.retrain_costs import retrain_costs
 from airflow_mlops.core.overview.sentences import describe_record
 from airflow_mlops.core.registry.load import copy_folder
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
+from airflow_mlops.core.rollout.approvals import record_approval, record_question, version_to_approve
 from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.rollback import describe_ending
@@ -79,6 +83,11 @@ def test_a_champion_of_the_season_that_is_back_is_recalled_in_place_of_a_new_ver
     assert details.metrics["mae"] == evaluated["metrics"]["mae"] < 1
     assert describe_record(record).startswith("recalled version 1, an earlier champion")
     assert len(workspace.registry.all_versions()) == 2
+    lineage = registration_lineage(workspace, request.window, evaluated, registered)
+    holdout, version = lineage.inputs
+    assert (version, lineage.outputs) == (version_dataset(workspace, "1"), ())
+    assert [part.dimensions["partition"] for part in holdout.parts] == [week(6)]
+    assert version in evaluation_lineage(workspace, request.window, [evaluated]).inputs
     assert workspace.registry.aliases() == {"champion": "2", "candidate": "1"}
 
     state = workspace.state()
@@ -113,6 +122,27 @@ def test_the_second_rollout_of_a_version_draws_other_keys_and_has_not_ended_befo
     for index in range(2):
         run_rollout_step(workspace, "1", index, week(6))
     assert describe_ending(workspace.state(), "1") == "version 1 was promoted"
+
+
+def test_a_recalled_version_waits_for_an_approval_of_its_own_and_a_person_is_asked_anew(tmp_path: Path) -> None:
+    human = toy_loop(rollout={**LIVE, "approval": "human"})
+    workspace = replace(summer_again(tmp_path), loop=human)
+    first = workspace.state().versions["1"]
+    record_question(workspace, first, "May version 1 be rolled out?")
+    record_approval(workspace, first, ("ann",), started_by=None)
+    assert list(workspace.state().approved) == ["1"]
+    train(replace(workspace, actor="train for person:ben"), week(6))
+    with pytest.raises(NotReadyError, match="version 1 waits for a person's approval"):
+        start_rollout(workspace, week(6))
+    recalled = version_to_approve(workspace, week(6))
+    record_question(workspace, recalled, "May version 1 be rolled out?")
+    record_question(workspace, recalled, "May version 1 be rolled out?")
+    questions = [str(record.partition) for record in workspace.ledger.records(ApprovalWanted)]
+    assert questions == [week(2), week(6)]
+    with pytest.raises(PolicyError, match="ben started a run"):
+        record_approval(workspace, recalled, ("ben",), started_by=None)
+    record_approval(workspace, recalled, ("ann",), started_by=None)
+    assert start_rollout(workspace, week(6)) == "1"
 
 
 def test_recording_a_recall_again_adds_no_record(tmp_path: Path) -> None:
