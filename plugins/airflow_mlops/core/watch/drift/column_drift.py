@@ -47,6 +47,8 @@ class ColumnShift:
         Deviation of each reference window's shares from those of all, by the root of the latter; without empty windows.
     reference_distances : tuple of float
         Total variation distance of each reference window from the other ones; empty where there is one.
+    step : float
+        Total variation distance between the two halves of the reference's windows, by the windows between them.
     """
 
     column: str
@@ -58,6 +60,7 @@ class ColumnShift:
     spread: Spread
     effects: npt.NDArray[np.float64]
     reference_distances: tuple[float, ...]
+    step: float = 0.0
 
     def combine_p_values(self, cells: float) -> float:
         """Return the p-value of the column, combined from that of its cells and those of its rare cells."""
@@ -106,9 +109,8 @@ def measure_column(
         ),
         spread=spread_of(cell_counts),
         effects=window_effects(cell_counts),
-        reference_distances=distances_from_the_others(
-            np.hstack([cell_counts, reference_counts[:, rare_bins]]) if rare_bins else cell_counts
-        ),
+        reference_distances=distances_from_the_others(np.hstack([cell_counts, reference_counts[:, rare_bins]])),
+        step=step_of_windows(cell_counts),
     )
 
 
@@ -124,6 +126,25 @@ def window_effects(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     shares = table.sum(axis=0) / table.sum()
     effects: npt.NDArray[np.float64] = (table / table.sum(axis=1, keepdims=True) - shares) / np.sqrt(shares)
     return effects
+
+
+def step_of_windows(counts: npt.NDArray[Any]) -> float:
+    """Return how far windows move from one to the next: the distance between their two halves, by their distance in time.
+
+    Parameters
+    ----------
+    counts : array of int, shape (n_windows, n_cells)
+
+    >>> step_of_windows(np.array([[4, 6], [5, 5], [6, 4], [7, 3]]))
+    0.1
+    """
+    table = np.asarray(counts, np.float64)
+    table = table[table.sum(axis=1) > 0]
+    half = len(table) // 2
+    if half == 0:
+        return 0.0
+    first, last = (part.sum(axis=0) / part.sum() for part in (table[:half], table[-half:]))
+    return round(float(np.abs(first - last).sum() / 2 / (len(table) - half)), 12)
 
 
 def distances_from_the_others(counts: npt.NDArray[Any]) -> tuple[float, ...]:

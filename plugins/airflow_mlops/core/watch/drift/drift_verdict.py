@@ -36,7 +36,8 @@ class ColumnDrift:
     ``distance`` is the total variation distance between window and reference, the share of rows that would have to
     move to another cell; ``detectable`` the least distance that would be found in four windows of five, 1 where none
     would; ``dispersion`` how much more than chance the reference's own windows differ. ``reference_distances`` are
-    those of each reference window from the other ones, and ``doubt`` is why they do not say how far further ones go.
+    those of each reference window from the other ones, ``step`` how far they move from one to the next, and ``doubt`` is
+    why they do not say how far further ones go.
     """
 
     column: str
@@ -46,6 +47,7 @@ class ColumnDrift:
     dispersion: float
     drifted: bool = False
     reference_distances: tuple[float, ...] = ()
+    step: float = 0.0
     doubt: Doubt = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ def judge_columns(
     min_effect: float,
     effective: Effective = (),
     unordered: Collection[str] = (),
+    lone_is_usual: bool = False,
 ) -> DriftVerdict:
     """Return the verdict over the columns that window and reference have in common.
 
@@ -108,6 +111,9 @@ def judge_columns(
         Effective number of independent tests for some alarm rates; the number of columns if empty.
     unordered : collection of str
         Columns of categories: their bins have no order.
+    lone_is_usual : bool
+        Whether a reference of one window counts as what every window is like, with rows as independent draws. Otherwise
+        it says nothing of how windows differ, and the answer is ``insufficient data`` unless a shift is gross.
     """
     rows = max((int(counts.sum()) for counts in window.values()), default=0)
     names = sorted(set(reference) & set(window))
@@ -116,7 +122,7 @@ def judge_columns(
     shifts = [measure_column(name, reference[name], window[name], ordered=name not in unordered) for name in names]
     tests = effective_number_of_tests(effective, alarm_rate, len(names))
     restless = is_restless([shift.spread for shift in shifts], columns=tests)
-    trusts = trust_columns(shifts, restless=restless)
+    trusts = trust_columns(shifts, restless=restless, lone_is_usual=lone_is_usual)
     single = single_test_rate(alarm_rate, tests)
     p_values, least = column_p_values(shifts, trusts, single, restless=restless)
     significant = holm_step_down(p_values, alarm_rate=alarm_rate, tests=tests)
@@ -129,6 +135,7 @@ def judge_columns(
             dispersion=shift.spread.dispersion,
             drifted=is_significant and shift.distance >= min_effect,
             reference_distances=shift.reference_distances,
+            step=shift.step,
             doubt=trust.doubt,
         )
         for shift, trust, p_value, detectable, is_significant in zip(
@@ -218,7 +225,9 @@ def column_p_values(
         alike = [place for place in moved if trusts[place].tails == tails]
         spreads, rows = [shifts[place].spread for place in alike], [shifts[place].rows for place in alike]
         degrees = freedom[alike].tolist()
-        windows = RestlessWindows(spreads, rows, degrees) if tails is None else HeavyWindows(spreads, rows, degrees, tails)
+        windows = (
+            RestlessWindows(spreads, rows, degrees) if tails is None else HeavyWindows(spreads, rows, degrees, tails)
+        )
         p_values[alike], limits[alike] = windows.p_values(statistics[alike]), windows.limits(rate)
         scale[alike] = limits[alike] / chdtri(freedom[alike], rate)
     distances = np.sqrt(chndtrinc(limits / scale, freedom, 1 - POWER) * scale / [shift.rows for shift in shifts]) / 2

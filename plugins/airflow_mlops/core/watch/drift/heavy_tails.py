@@ -51,9 +51,7 @@ class HeavyWindows:
     .. [1] S. Weerahandi, J. Am. Stat. Assoc. 86 (1991) 151-153: generalised p-values of variance components.
     """
 
-    def __init__(
-        self, spreads: Sequence[Spread], rows: Sequence[float], freedom: Sequence[int], tails: Tails
-    ) -> None:
+    def __init__(self, spreads: Sequence[Spread], rows: Sequence[float], freedom: Sequence[int], tails: Tails) -> None:
         self._models = [
             (weight, *self._excess(spreads, rows, degrees), variances(degrees)) for degrees, weight in tails
         ]

@@ -12,7 +12,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-
 from scipy.special import gammaln, logsumexp
 
 from airflow_mlops.core.watch.drift.heavy_tails import Tails
@@ -21,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 SEED = 13
 ORDERS = 999
-ORDER_LEVEL, COLUMN_ORDER_LEVEL = 0.05, 0.002
+ORDER_LEVEL, COLUMN_ORDER_LEVEL = 0.02, 0.002
 """How often exchangeable windows may be taken to follow an order: all columns together, and one by itself."""
 DEGREES = (2.0, 3.0, 4.0, 6.0, 10.0, 30.0)
 HEAVIEST: Tails = ((2.0, 1.0),)

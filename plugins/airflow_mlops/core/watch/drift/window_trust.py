@@ -43,7 +43,7 @@ class Trust:
     gross_only: bool = False
 
 
-def trust_columns(shifts: Sequence[ColumnShift], *, restless: bool) -> list[Trust]:
+def trust_columns(shifts: Sequence[ColumnShift], *, restless: bool, lone_is_usual: bool = False) -> list[Trust]:
     """Return what each column's windows say about further ones; the window that is judged has no part in it.
 
     Parameters
@@ -52,34 +52,45 @@ def trust_columns(shifts: Sequence[ColumnShift], *, restless: bool) -> list[Trus
         One for each column.
     restless : bool
         Whether the windows of the reference differ by more than chance, in one column or in all of them.
+    lone_is_usual : bool
+        Whether one window by itself is taken for what every window is like.
     """
     windows = max(shift.spread.windows for shift in shifts)
     if windows < 2:
-        return [Trust(None, "one", gross_only=True)] * len(shifts)
+        return [Trust() if lone_is_usual else Trust(None, "one", gross_only=True)] * len(shifts)
     if not restless:
         return [Trust()] * len(shifts)
     if windows < FEW:
         return [Trust(None, "few", gross_only=True)] * len(shifts)
-    trusts = [Trust()] * len(shifts)
     moving = [
         place
         for place, shift in enumerate(shifts)
         if shift.spread.windows == windows and shift.spread.freedom and shift.spread.p_value <= RESTLESS
     ]
-    if not moving:
-        return trusts
+    return _trust_by_effects(shifts, moving) if moving else [Trust()] * len(shifts)
+
+
+def _trust_by_effects(shifts: Sequence[ColumnShift], moving: Sequence[int]) -> list[Trust]:
+    """Return what to assume of each column, given those whose windows move by themselves.
+
+    Where most columns move, the others share what is said of them: one that stood still at the turn of its season, or
+    had no far week yet, says nothing of the next window.
+    """
+    most = len(moving) > len(shifts) / 2
     distances = np.array([squared_distances(shifts[place].effects) for place in moving])
     together = order_p_value(distances.mean(axis=0)) <= ORDER_LEVEL
-    if together and len(moving) > len(shifts) / 2:
-        # A column that stood still at the turn of its season says nothing of the next window.
-        trusts = [Trust(None, "order", gross_only=True)] * len(shifts)
-    ordered = [together or order_p_value(distance) <= COLUMN_ORDER_LEVEL for distance in distances]
-    for place, in_order in zip(moving, ordered, strict=True):
-        if in_order:
-            trusts[place] = Trust(None, "order")
-    rest = [place for place, in_order in zip(moving, ordered, strict=True) if not in_order]
+    in_order = {
+        place
+        for place, distance in zip(moving, distances, strict=True)
+        if together or order_p_value(distance) <= COLUMN_ORDER_LEVEL
+    }
+    rest = [place for place in moving if place not in in_order]
+    of_rest = Trust()
     if rest:
         tails = tail_of([first_direction(shifts[place].effects) for place in rest])
-        for place in rest:
-            trusts[place] = Trust(HEAVIEST, "tails") if tails is None else Trust(tails)
+        of_rest = Trust(HEAVIEST, "tails") if tails is None else Trust(tails)
+    of_others = Trust(None, "order", gross_only=True) if together else of_rest
+    trusts = [of_others if most and shift.spread.freedom else Trust() for shift in shifts]
+    for place in moving:
+        trusts[place] = Trust(None, "order") if place in in_order else of_rest
     return trusts
