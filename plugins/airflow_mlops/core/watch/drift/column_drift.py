@@ -129,7 +129,7 @@ def window_effects(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def step_of_windows(counts: npt.NDArray[Any]) -> float:
-    """Return how far windows move from one to the next: the distance between their two halves, by their distance in time.
+    """Return how far windows move from one to the next: the distance of their two halves, by the windows between.
 
     Parameters
     ----------

@@ -36,8 +36,8 @@ class ColumnDrift:
     ``distance`` is the total variation distance between window and reference, the share of rows that would have to
     move to another cell; ``detectable`` the least distance that would be found in four windows of five, 1 where none
     would; ``dispersion`` how much more than chance the reference's own windows differ. ``reference_distances`` are
-    those of each reference window from the other ones, ``step`` how far they move from one to the next, and ``doubt`` is
-    why they do not say how far further ones go.
+    those of each reference window from the other ones, ``step`` how far they move from one to the next, and
+    ``doubt`` is why they do not say how far further ones go.
     """
 
     column: str
@@ -242,7 +242,7 @@ def column_p_values(
 
 
 def is_gross(shift: ColumnShift) -> bool:
-    """Return whether nearly no row of a column is where rows of the reference were, and its windows did nothing alike."""
+    """Return whether hardly a row is where those of the reference were, and none of its own windows did the like."""
     return shift.distance >= GROSS and max(shift.reference_distances, default=0.0) <= ALIKE
 
 

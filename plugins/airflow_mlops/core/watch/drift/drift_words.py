@@ -30,8 +30,8 @@ def describe_doubt(columns: Sequence[ColumnDrift]) -> str:
         )
     if doubt == "few":
         return (
-            f"the {windows} reference windows differ by more than chance and are too few to say how far a window goes by "
-            f"itself, so only a distance of {GROSS:g} or more alarms; train on {FEW} windows or more"
+            f"the {windows} reference windows differ by more than chance and are too few to say how far a window goes "
+            f"by itself, so only a distance of {GROSS:g} or more alarms; train on {FEW} windows or more"
         )
     farthest = max(concerned, key=lambda column: max(column.reference_distances, default=0.0))
     if doubt == "order":
@@ -41,8 +41,8 @@ def describe_doubt(columns: Sequence[ColumnDrift]) -> str:
         )
     return (
         f"in {count} the reference's own windows move by themselves, those of {farthest.column!r} by up to "
-        f"{max(farthest.reference_distances):.2g}, and {windows} of them do not tell how far one in many goes; train on "
-        f"{MANY_WINDOWS} windows or more"
+        f"{max(farthest.reference_distances):.2g}, and {windows} of them do not tell how far one in many goes; "
+        f"train on {MANY_WINDOWS} windows or more"
     )
 
 

@@ -108,8 +108,8 @@ def tail_of(places: Sequence[Floats]) -> Tails | None:
     """Return the tails of the windows' effects; None where so few windows do not tell.
 
     Degrees of freedom of Student's t are held against each other by their likelihood, whatever centre and scale each
-    column has. Those that are much less likely than the best are ruled out. The heaviest tails that are left are assumed where
-    they are heavy; otherwise all that are left share the weight.
+    column has. Those that are much less likely than the best are ruled out. Of those that are left the heaviest is
+    assumed if it is heavy; otherwise all share the weight.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from airflow_mlops.core.watch.drift.window_effects import (
 )
 
 Doubt = Literal["", "one", "few", "order", "tails"]
-"""Why a threshold is not known: one reference window, few restless ones, windows in order, tails that eight do not show."""
+"""Why a threshold is not known: one reference window, few restless ones, windows in order, tails that do not show."""
 
 FEW = 6
 """Restless windows below which nothing is asked of their order and tails."""
@@ -34,8 +34,8 @@ class Trust:
     """What is assumed of a column's further windows.
 
     ``tails`` is None where they are judged as chance, or as normal if the reference's windows differ by a little more.
-    ``doubt`` is empty where the stated rate is known to hold. Where there is no model at all, ``gross_only``, nothing but
-    a shift that leaves hardly a row in its place is told from what windows do.
+    ``doubt`` is empty where the stated rate is known to hold. Where there is no model at all, ``gross_only``, nothing
+    but a shift that leaves hardly a row in its place is told from what windows do.
     """
 
     tails: Tails | None = None
