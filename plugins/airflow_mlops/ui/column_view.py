@@ -50,7 +50,8 @@ def column_view(state: LoopState, evidence: EvidenceStore, partition: str, colum
     usual = tuple(float(value) for value in entry.get("reference_distances", ()))
     if moved and usual:
         verdict += f" The reference's own windows move by up to {format_number(max(usual))}."
-    strip = [Strip(column, float(distance), usual, bool(entry.get("drifted")))] if moved and usual else []
+    drawn = distance is not None and usual
+    strip = [Strip(column, float(distance or 0.0), usual, bool(entry.get("drifted")))] if drawn else []
     return {
         "partition": partition,
         "column": column,

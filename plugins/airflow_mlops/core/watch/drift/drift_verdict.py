@@ -122,7 +122,7 @@ def judge_columns(
     shifts = [measure_column(name, reference[name], window[name], ordered=name not in unordered) for name in names]
     tests = effective_number_of_tests(effective, alarm_rate, len(names))
     restless = is_restless([shift.spread for shift in shifts], columns=tests)
-    trusts = trust_columns(shifts, restless=restless, lone_is_usual=lone_is_usual)
+    trusts = trust_columns(shifts, restless=restless, columns=tests, lone_is_usual=lone_is_usual)
     single = single_test_rate(alarm_rate, tests)
     p_values, least = column_p_values(shifts, trusts, single, restless=restless)
     significant = holm_step_down(p_values, alarm_rate=alarm_rate, tests=tests)

@@ -10,6 +10,7 @@ import numpy as np
 
 from airflow_mlops.core.watch.drift.column_drift import ColumnShift
 from airflow_mlops.core.watch.drift.heavy_tails import Tails
+from airflow_mlops.core.watch.drift.reference_spread import is_restless
 from airflow_mlops.core.watch.drift.window_effects import (
     COLUMN_ORDER_LEVEL,
     HEAVIEST,
@@ -25,6 +26,8 @@ Doubt = Literal["", "one", "few", "order", "tails"]
 
 FEW = 6
 """Restless windows below which nothing is asked of their order and tails."""
+FEW_LEVEL = 0.01
+"""How often few windows of independent rows may be taken for restless, and so say nothing."""
 RESTLESS = 0.002
 """Chance of as much spread among independent rows, below which a column's windows are restless by themselves."""
 
@@ -43,7 +46,9 @@ class Trust:
     gross_only: bool = False
 
 
-def trust_columns(shifts: Sequence[ColumnShift], *, restless: bool, lone_is_usual: bool = False) -> list[Trust]:
+def trust_columns(
+    shifts: Sequence[ColumnShift], *, restless: bool, columns: float, lone_is_usual: bool = False
+) -> list[Trust]:
     """Return what each column's windows say about further ones; the window that is judged has no part in it.
 
     Parameters
@@ -52,6 +57,8 @@ def trust_columns(shifts: Sequence[ColumnShift], *, restless: bool, lone_is_usua
         One for each column.
     restless : bool
         Whether the windows of the reference differ by more than chance, in one column or in all of them.
+    columns : float
+        Effective number of independent columns.
     lone_is_usual : bool
         Whether one window by itself is taken for what every window is like.
     """
@@ -61,7 +68,8 @@ def trust_columns(shifts: Sequence[ColumnShift], *, restless: bool, lone_is_usua
     if not restless:
         return [Trust()] * len(shifts)
     if windows < FEW:
-        return [Trust(None, "few", gross_only=True)] * len(shifts)
+        surely = is_restless([shift.spread for shift in shifts], columns=columns, level=FEW_LEVEL)
+        return [Trust(None, "few", gross_only=True) if surely else Trust()] * len(shifts)
     moving = [
         place
         for place, shift in enumerate(shifts)
