@@ -234,10 +234,13 @@ def column_p_values(
     least = [
         min(1.0, float(distance)) if shift.freedom else 1.0 for distance, shift in zip(distances, shifts, strict=True)
     ]
-    values = [
-        1.0 if trust.gross_only and not is_gross(shift) else shift.combine_p_values(float(p_value))
-        for shift, trust, p_value in zip(shifts, trusts, p_values, strict=True)
-    ]
+    values = []
+    for shift, trust, p_value in zip(shifts, trusts, p_values, strict=True):
+        unknown = trust.gross_only and not is_gross(shift)
+        # Kinds of values that were too rare for a cell are new ones, unless there was one window to be rare in.
+        values.append(
+            1.0 if unknown and trust.doubt == "one" else shift.combine_p_values(1.0 if unknown else float(p_value))
+        )
     return values, [1.0 if trust.gross_only else distance for trust, distance in zip(trusts, least, strict=True)]
 
 

@@ -100,8 +100,8 @@ def independent_columns(places: Floats) -> float:
     correlations = np.corrcoef(places)
     squared = float((correlations**2).sum() - columns) / (columns * (columns - 1))
     chance = 1 / (windows - 1)  # of independent columns
-    shared = float(min(max((squared - chance) / (1 - chance), 0.0), 1.0))
-    return columns / (1 + (columns - 1) * shared)
+    shared = min(max((squared - chance) / (1 - chance), 0.0), 1.0)
+    return float(columns / (1 + (columns - 1) * shared))
 
 
 def tail_of(places: Sequence[Floats]) -> Tails | None:
