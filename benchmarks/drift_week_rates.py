@@ -25,7 +25,7 @@ class WeekRates:
     alarms: dict[float, float]
     quiet: float
     insufficient: float
-    found: dict[int, float]
+    detected: dict[int, float]
 
     @property
     def reached(self) -> bool:
@@ -39,11 +39,11 @@ def week_rows(processes: Sequence[Weeks] = WEEKS, references: int = REFERENCES) 
     rows = []
     for process in processes:
         rates = measure_weeks(process, references)
-        found = ", ".join(f"{factor} x: {share:.2f}" for factor, share in rates.found.items())
+        shifts = ", ".join(f"{factor} x: {share:.2f}" for factor, share in rates.detected.items())
         verdicts = f"quiet {rates.quiet:.3f}, insufficient {rates.insufficient:.3f}"
         print(
             f"    {process.name}: {rates.alarms[RATE]:.4f} at {RATE:g}, {rates.alarms[OTHER_RATE]:.4f} at "
-            f"{OTHER_RATE:g}; {verdicts}; found of {found}",
+            f"{OTHER_RATE:g}; {verdicts}; found of {shifts}",
             flush=True,
         )
         rows.append(
@@ -66,7 +66,7 @@ def measure_weeks(process: Weeks, references: int, shifted: int = SHIFTED) -> We
     random = np.random.default_rng([3, *process.name.encode()])
     verdicts = [judge(process, random) for _ in range(references)]
     counts = {name: sum(verdict.verdict == name for verdict in verdicts) for name in ("no alarm", "insufficient data")}
-    found = {
+    detected = {
         factor: sum("x00" in judge(process, random, shift=factor * SIZE).drifted for _ in range(shifted)) / shifted
         for factor in FACTORS
     }
@@ -74,7 +74,7 @@ def measure_weeks(process: Weeks, references: int, shifted: int = SHIFTED) -> We
         {rate: sum(is_alarm(verdict, rate) for verdict in verdicts) / references for rate in (RATE, OTHER_RATE)},
         counts["no alarm"] / references,
         counts["insufficient data"] / references,
-        found,
+        detected,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the windows of a reference do by themselves: whether in order, and with how heavy tails.
+"""The order of a reference's windows, and the tails of their effects: how they move by themselves.
 
 A threshold from the spread of a reference's windows takes them for draws of one distribution. Windows that trend or
 follow a season are not, and eight draws do not say how far the hundredth goes. Both are tested here, on the differences

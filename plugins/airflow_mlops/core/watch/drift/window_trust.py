@@ -34,7 +34,7 @@ RESTLESS = 0.002
 
 @dataclass(frozen=True)
 class Trust:
-    """What is assumed of a column's further windows.
+    """The assumption about a column's further windows.
 
     ``tails`` is None where they are judged as chance, or as normal if the reference's windows differ by a little more.
     ``doubt`` is empty where the stated rate is known to hold. Where there is no model at all, ``gross_only``, nothing
@@ -49,7 +49,7 @@ class Trust:
 def trust_columns(
     shifts: Sequence[ColumnShift], *, restless: bool, columns: float, lone_is_usual: bool = False
 ) -> list[Trust]:
-    """Return what each column's windows say about further ones; the window that is judged has no part in it.
+    """Return the assumption about each column's further windows; the window that is judged has no part in it.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def trust_columns(
 
 
 def _trust_by_effects(shifts: Sequence[ColumnShift], moving: Sequence[int]) -> list[Trust]:
-    """Return what to assume of each column, given those whose windows move by themselves.
+    """Return the assumption about each column, given those whose windows move by themselves.
 
     Where most columns move, the others share what is said of them: one that stood still at the turn of its season, or
     had no far week yet, says nothing of the next window.
