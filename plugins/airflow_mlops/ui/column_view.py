@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_mlops.core.charts.bin_chart import bin_chart
+from airflow_mlops.core.charts.distance_strip import Strip, distance_strips
 from airflow_mlops.core.charts.svg import format_number
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.protocols import EvidenceStore
@@ -46,12 +47,18 @@ def column_view(state: LoopState, evidence: EvidenceStore, partition: str, colum
     distance = entry.get("distance")
     moved = "" if distance is None else f"It moved by {format_number(float(distance))}"
     verdict = f"{moved}, which alarms." if entry.get("drifted") else f"{moved}, which does not alarm." if moved else ""
+    usual = tuple(float(value) for value in entry.get("reference_distances", ()))
+    if moved and usual:
+        verdict += f" The reference's own windows move by up to {format_number(max(usual))}."
+    drawn = distance is not None and usual
+    strip = [Strip(column, float(distance or 0.0), usual, bool(entry.get("drifted")))] if drawn else []
     return {
         "partition": partition,
         "column": column,
         "champion": judged.champion,
         "verdict": verdict,
         "picture": svg(bin_chart(labels, before, now, column=column)),
+        "strip": svg(distance_strips(strip, label=f"{column}: this window and the reference's own")),
         "shares": list(zip(labels, before, now, strict=True)),
         "reference_rows": int(reference.sum()),
         "rows": sum(int(count) for count in counts),

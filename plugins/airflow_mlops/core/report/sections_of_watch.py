@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_mlops.core.charts.bar_chart import Bar, bar_chart
+from airflow_mlops.core.charts.distance_strip import Strip, distance_strips
 from airflow_mlops.core.charts.metric_chart import MetricPoint, metric_chart
 from airflow_mlops.core.report.page_parts import Section, Table
 from airflow_mlops.core.report.partition_findings import PartitionFindings
@@ -70,7 +71,8 @@ def drift_section(findings: PartitionFindings) -> Section | None:
         *(table_of(FINDINGS, finding_rows),) * bool(finding_rows),
     ]
     picture = moved_columns(columns, report.get("min_effect"))
-    return Section("Inputs", (f"{drift.verdict}: {drift.message}",), tuple(tables), (picture,) * bool(picture))
+    pictures = tuple(filter(None, [picture, strips_of_columns(columns)]))
+    return Section("Inputs", (f"{drift.verdict}: {drift.message}",), tuple(tables), pictures)
 
 
 def moved_columns(columns: Sequence[Mapping[str, Any]], least: float | None) -> str:
@@ -80,6 +82,24 @@ def moved_columns(columns: Sequence[Mapping[str, Any]], least: float | None) -> 
         Bar(str(entry["column"]), float(entry["distance"]), entry["verdict"] == "alarm", least) for entry in measured
     ]
     return bar_chart(bars, label="how far each column moved; dashed: the least effect that matters")
+
+
+def strips_of_columns(columns: Sequence[Mapping[str, Any]]) -> str:
+    """Return each column's distance beside those of the reference's own windows as a picture; empty without them."""
+    strips = [
+        Strip(
+            str(entry["column"]),
+            float(entry["distance"]),
+            tuple(float(usual) for usual in entry["reference_distances"]),
+            entry["verdict"] == "alarm",
+        )
+        for entry in columns
+        if entry.get("distance") is not None and entry.get("reference_distances")
+    ]
+    return distance_strips(
+        strips[:MOST_LINES],
+        label="how far each column lies from the reference; grey dots: each reference window from the other ones",
+    )
 
 
 def performance_section(findings: PartitionFindings, course: Sequence[MetricPoint] = ()) -> Section | None:

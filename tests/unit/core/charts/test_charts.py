@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from airflow_mlops.core.charts.bin_chart import bin_chart
 from airflow_mlops.core.charts.boundary_chart import LookPoint, boundary_chart
 from airflow_mlops.core.charts.cost_chart import CostPoint, FitBar, cost_chart
+from airflow_mlops.core.charts.distance_strip import Strip, distance_strips
 from airflow_mlops.core.charts.gate_chart import gate_chart
 from airflow_mlops.core.charts.heat_map import HeatCell, heat_map
 from airflow_mlops.core.charts.loop_drawing import LoopNode, loop_drawing
@@ -40,6 +41,7 @@ DRAWN: dict[str, Callable[[str], str]] = {
     "bins": lambda text: bin_chart([text], [1.0], [1.0], column=text),
     "boundary": lambda text: boundary_chart([LookPoint(0.5, 1.0, 2.0, 2.0, "pass", text)], name=text),
     "cost": lambda text: cost_chart([CostPoint(text, 0.5, (FitBar(2.0, True, text, text),))], limit=1.0),
+    "strips": lambda text: distance_strips([Strip(text, 0.8, (0.1, 0.95))], label=text),
     "loop": lambda text: loop_drawing([LoopNode(text, "good", text, text)]),
 }
 
@@ -66,6 +68,19 @@ def test_without_any_value_there_is_no_picture() -> None:
     assert bin_chart([], [], [], column="x") == ""
     assert boundary_chart([], name="canary") == ""
     assert cost_chart([CostPoint("2013"), CostPoint("2014")], limit=1.0) == ""
+    assert distance_strips([], label="x") == ""
+
+
+def test_a_window_stands_among_those_of_its_reference_on_one_scale() -> None:
+    strips = [Strip("temperature", 0.8, (0.1, 0.95)), Strip("wind", 0.4, (0.02, 0.03), alarm=True)]
+    tree = ET.fromstring(distance_strips(strips, label="moved"))
+    usual = [float(circle.get("cx", "nan")) for circle in tree.iter(f"{SVG}circle")]
+    marks = [(float(rect.get("x", "nan")) + 2, rect.get("class")) for rect in tree.iter(f"{SVG}rect")]
+    assert [css for _, css in marks] == ["dot", "bad"]
+    (hidden, _), (seen, _) = marks
+    assert usual[0] < hidden < usual[1]
+    assert max(usual[2:]) < seen < hidden
+    assert "temperature: 0.8; 2 reference windows up to 0.95" in [title.text for title in tree.iter(f"{SVG}title")]
 
 
 @given(low=FINITE, width=st.floats(1e-6, 1e12), values=st.lists(FINITE, min_size=1, max_size=20))

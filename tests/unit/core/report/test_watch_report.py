@@ -52,6 +52,16 @@ def test_the_page_has_a_line_with_numbers_for_each_column_and_each_slice(moved_w
     assert f">{distance:.4g}</td>" in page
 
 
+def test_the_page_draws_each_column_beside_the_references_own_windows(moved_workspace: Workspace) -> None:
+    page = watch_report(moved_workspace, week(3))
+    evidence = moved_workspace.evidence.get(state_of(moved_workspace).drift[week(3)].report)
+    assert "grey dots: each reference window from the other ones" in page
+    for column in evidence["columns"]:
+        usual = column["reference_distances"]
+        assert len(usual) == 2
+        assert f"2 reference windows up to {max(usual):.4g}</title>" in page
+
+
 def test_what_validation_said_of_the_snapshot_stands_in_the_same_page(tmp_path: Path) -> None:
     workspace = judged_week(tmp_path, moved_weeks())
     published = state_of(workspace).published[week(3)]

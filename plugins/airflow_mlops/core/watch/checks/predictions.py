@@ -54,6 +54,7 @@ def judge_predicted_classes(
             alarm_rate=terms.alarm_rate,
             min_effect=terms.min_effect,
             unordered={"prediction"},
+            lone_is_usual=True,  # the holdout, where predictions of the training window are no measure
         )
 
     parts, reference_name = [*fitted, *holdout], "training window and holdout"
@@ -133,6 +134,7 @@ def _judge_shift(parts: Sequence[Floats], window: Floats, terms: CheckTerms) -> 
         {"prediction": bin_counts(bins, [window])[0]},
         alarm_rate=terms.alarm_rate,
         min_effect=terms.min_effect,
+        lone_is_usual=True,  # the holdout, where predictions of the training window are no measure
     )
 
 

@@ -43,6 +43,12 @@ class ColumnShift:
         P-values of the cells that are too rare for the statistic.
     spread : Spread
         How the reference's own windows differ.
+    effects : array of float, shape (n_windows, n_cells)
+        Deviation of each reference window's shares from those of all, by the root of the latter; without empty windows.
+    reference_distances : tuple of float
+        Total variation distance of each reference window from the other ones; empty where there is one.
+    step : float
+        Total variation distance between the two halves of the reference's windows, by the windows between them.
     """
 
     column: str
@@ -52,6 +58,9 @@ class ColumnShift:
     distance: float
     rare: tuple[float, ...]
     spread: Spread
+    effects: npt.NDArray[np.float64]
+    reference_distances: tuple[float, ...]
+    step: float = 0.0
 
     def combine_p_values(self, cells: float) -> float:
         """Return the p-value of the column, combined from that of its cells and those of its rare cells."""
@@ -99,7 +108,62 @@ def measure_column(
             for rare_bin in rare_bins
         ),
         spread=spread_of(cell_counts),
+        effects=window_effects(cell_counts),
+        reference_distances=distances_from_the_others(np.hstack([cell_counts, reference_counts[:, rare_bins]])),
+        step=step_of_windows(cell_counts),
     )
+
+
+def window_effects(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the deviations of the shares of windows from those of all of them, by the root of the latter.
+
+    Parameters
+    ----------
+    counts : array of int, shape (n_windows, n_cells)
+    """
+    table = np.asarray(counts, np.float64)
+    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    shares = table.sum(axis=0) / table.sum()
+    effects: npt.NDArray[np.float64] = (table / table.sum(axis=1, keepdims=True) - shares) / np.sqrt(shares)
+    return effects
+
+
+def step_of_windows(counts: npt.NDArray[Any]) -> float:
+    """Return how far windows move from one to the next: the distance of their two halves, by the windows between.
+
+    Parameters
+    ----------
+    counts : array of int, shape (n_windows, n_cells)
+
+    >>> step_of_windows(np.array([[4, 6], [5, 5], [6, 4], [7, 3]]))
+    0.1
+    """
+    table = np.asarray(counts, np.float64)
+    table = table[table.sum(axis=1) > 0]
+    half = len(table) // 2
+    if half == 0:
+        return 0.0
+    first, last = (part.sum(axis=0) / part.sum() for part in (table[:half], table[-half:]))
+    return round(float(np.abs(first - last).sum() / 2 / (len(table) - half)), 12)
+
+
+def distances_from_the_others(counts: npt.NDArray[Any]) -> tuple[float, ...]:
+    """Return the total variation distance of each window from the other ones, without windows that are empty.
+
+    Parameters
+    ----------
+    counts : array of int, shape (n_windows, n_cells)
+
+    >>> distances_from_the_others(np.array([[5, 5], [10, 0], [0, 0]]))
+    (0.5, 0.5)
+    """
+    table = np.asarray(counts, np.float64)
+    table = table[table.sum(axis=1) > 0]
+    if len(table) < 2:
+        return ()
+    others = table.sum(axis=0) - table
+    shares, other_shares = (side / side.sum(axis=1, keepdims=True) for side in (table, others))
+    return tuple((np.abs(shares - other_shares).sum(axis=1) / 2).tolist())
 
 
 def cressie_read(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:

@@ -19,6 +19,7 @@ from airflow_mlops.core.watch.drift.drift_verdict import (
     judge_columns,
     single_test_rate,
 )
+from airflow_mlops.core.watch.drift.drift_words import describe_doubt, describe_usual_distance
 from airflow_mlops.core.watch.drift.profile_distances import (
     jensen_shannon,
     kolmogorov_smirnov,
@@ -93,12 +94,20 @@ class WindowJudgement:
             return f"{comparison}: so small a reference cannot tell a shift of {self.min_effect:g}, whatever the window"
         if self.rows < needed:
             return f"{comparison}: a shift of {self.min_effect:g} needs {needed:,}"
-        hidden = f"the reference's own windows differ by so much that {len(self.blind)} of {columns} columns could not "
-        hidden += f"be seen to move by {self.min_effect:g}"
+        usual = describe_usual_distance(self.judged.columns, self.min_effect)
+        hidden = self._describe_hidden()
         if self.judged.verdict == "insufficient data":
-            return f"{comparison}: {hidden}"
+            return f"{comparison}: {'; '.join(filter(None, [usual, hidden]))}"
         quiet = f"{comparison}: none of {columns} columns moved further than chance and the minimum effect let it"
-        return f"{quiet}; {hidden}" if self.blind else quiet
+        return "; ".join(filter(None, [quiet, usual, hidden if self.blind else ""]))
+
+    def _describe_hidden(self) -> str:
+        """Return why the reference's own windows hide a shift: how they differ, or what they do not tell."""
+        blind = (
+            f"{len(self.blind)} of {len(self.judged.columns)} columns could not be seen to move by {self.min_effect:g}"
+        )
+        differ = f"the reference's own windows differ by so much that {blind}" if self.blind else ""
+        return "; ".join(filter(None, [describe_doubt(self.judged.columns), differ]))
 
     @property
     def blind(self) -> list[str]:
@@ -110,7 +119,8 @@ class WindowJudgement:
     def summary(self) -> DriftJudged:
         """Return the details of the ledger record."""
         columns = {kind.replace(" ", "_"): tuple(self.columns_with(kind)) for kind in RECORDED} | {
-            "blind": tuple(self.blind)
+            "blind": tuple(self.blind),
+            "in_doubt": tuple(column.column for column in self.judged.columns if column.doubt),
         }
         return DriftJudged(
             verdict=self.verdict,

@@ -188,12 +188,21 @@ def test_a_shift_among_rare_categories_is_found_wherever_their_names_stand() -> 
     assert judge(past, now, min_effect=0.09, unordered={"x"}).drifted == ["x"]
 
 
-def test_a_reference_of_one_partition_is_judged_as_independent_rows() -> None:
+def test_a_reference_of_one_partition_that_counts_as_usual_is_judged_as_independent_rows() -> None:
     source = np.random.default_rng(14)
     past = reference(source, windows=1)
-    assert judge(past, window(source, 2_000)).verdict == "no alarm"
-    verdict = judge(past, window(source, 2_000, c00=normal_shares(0.5)))
+    assert judge(past, window(source, 2_000), lone_is_usual=True).verdict == "no alarm"
+    verdict = judge(past, window(source, 2_000, c00=normal_shares(0.5)), lone_is_usual=True)
     assert (verdict.drifted, verdict.restless, verdict.columns[0].dispersion) == (["c00"], False, 1.0)
+
+
+def test_a_reference_of_one_partition_finds_a_gross_shift_and_says_nothing_of_smaller_ones() -> None:
+    source = np.random.default_rng(14)
+    past = reference(source, windows=1)
+    for shift in (0.0, 0.5):
+        verdict = judge(past, window(source, 2_000, c00=normal_shares(shift)))
+        assert (verdict.verdict, verdict.columns[0].doubt) == ("insufficient data", "one")
+    assert judge(past, window(source, 2_000, c00=normal_shares(4.0))).drifted == ["c00"]
 
 
 def test_columns_that_are_copies_of_one_alarm_as_often_as_one() -> None:

@@ -173,11 +173,14 @@ def test_a_reference_that_held_nothing_is_no_ground_for_an_alarm_by_a_finding() 
     assert judge(nothing, pd.DataFrame({"x": np.arange(100.0)})).drifted == ["x"]
 
 
-def test_a_reference_of_one_partition_judges(reference: ReferenceProfile) -> None:
-    profile = profile_window({"p0": draw_rows(0, 8_000)})
-    assert judge(profile, draw_rows(107)).verdict == "no alarm"
-    frame = draw_rows(107)
-    assert judge(profile, frame.assign(size=frame["size"] + 0.5)).drifted == ["size"]
+def test_a_reference_of_one_partition_finds_gross_shifts_and_says_what_it_lacks() -> None:
+    profile, frame = profile_window({"p0": draw_rows(0, 8_000)}), draw_rows(107)
+    for shift in (0.0, 0.5):
+        verdict = judge(profile, frame.assign(size=frame["size"] + shift))
+        assert verdict.verdict == "insufficient data"
+        assert "one reference window says nothing of how windows differ" in verdict.message
+        assert verdict.message.endswith("train on 6 windows or more")
+    assert judge(profile, frame.assign(size=frame["size"] + 4.0)).drifted == ["size"]
 
 
 def test_a_profile_of_other_bins_is_a_finding_and_the_other_columns_are_judged(reference: ReferenceProfile) -> None:
