@@ -1,4 +1,4 @@
-"""What was seen in the first reign of a recalled champion decides nothing in its second."""
+"""A champion that was recalled is decided on by its second reign alone."""
 
 from __future__ import annotations
 
