@@ -1,4 +1,4 @@
-"""What was seen in the first reign of a recalled champion decides nothing in its second."""
+"""The first reign of a recalled champion decides nothing in its second."""
 
 from __future__ import annotations
 
