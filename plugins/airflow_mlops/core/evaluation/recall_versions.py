@@ -12,7 +12,7 @@ from typing import Any
 from airflow_mlops.core.errors import DataError, GateError, RegistryError, TrainingError
 from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel, judged_version
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
-from airflow_mlops.core.evaluation.recallable_versions import best_below, recallable_versions
+from airflow_mlops.core.evaluation.recallable_versions import MIN_ROWS, best_below, recallable_versions
 from airflow_mlops.core.ledger.state_machine import Version, name_of_recalled
 from airflow_mlops.core.training.row_losses import weighted_loss
 from airflow_mlops.core.workspace import Workspace
@@ -49,6 +49,8 @@ def try_earlier_champions(workspace: Workspace, context: EvaluationContext, *, b
     below : float
         The least loss of a fitted candidate that passes; infinite where none does.
     """
+    if context.label.size < MIN_ROWS:
+        return EarlierChampions()
     request = context.request
     state = workspace.state(as_of=request.partition)
     holdout = [pin.partition for pin in request.window.holdout]

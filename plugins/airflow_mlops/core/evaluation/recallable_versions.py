@@ -14,6 +14,9 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.training.row_losses import Floats, standard_error
 
+MIN_ROWS = 100
+"""Labelled rows of a holdout from which one may be recalled: few partitions decide, and several are tried on them."""
+
 
 def recallable_versions(
     state: LoopState, holdout: Collection[str], *, limit: int, now: LoopState | None = None
@@ -87,7 +90,7 @@ def evident_recall(
     weight : ndarray of float, shape (n_rows,), optional
         The weights of the rows.
     """
-    if champion not in beside or beside[champion].size < 2:
+    if champion not in beside or beside[champion].size < MIN_ROWS:
         return None
     means, others = mean_losses(earlier, weight), mean_losses(beside, weight)
     best = best_below(means, min(others.values()))

@@ -17,7 +17,7 @@ from airflow_mlops.core.evaluation.evaluate_candidates import failure_of
 from airflow_mlops.core.evaluation.evaluation_context import NO_LABELS
 from airflow_mlops.core.evaluation.gates import Holdout, evaluate_gates, gates_pass
 from airflow_mlops.core.evaluation.metrics_by_slice import Slices
-from airflow_mlops.core.evaluation.recallable_versions import best_below, mean_losses
+from airflow_mlops.core.evaluation.recallable_versions import MIN_ROWS, best_below, mean_losses
 from airflow_mlops.core.evaluation.simple_baselines import Baselines
 from airflow_mlops.core.replay.fit_history import FittedHistory, FittedModel, window_positions
 from airflow_mlops.core.replay.past_partitions import labelled_weights
@@ -167,6 +167,8 @@ class PastHoldout:
         below : float
             The least loss of a fitted candidate that passes; infinite where none does.
         """
+        if self.label.size < MIN_ROWS:
+            return None
         losses = mean_losses(self.losses_of(earlier), self.weight)
         best = best_below(losses, below)
         if best is None:

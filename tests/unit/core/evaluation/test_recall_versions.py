@@ -37,10 +37,12 @@ LIVE = {"stages": [{"live": 100}]}
 CANARY = {"stages": [{"canary": 50}, {"live": 100}], "min_rows": 20}
 
 
-def seasons(tmp_path: Path, slopes: Sequence[float], champions: Sequence[int], **changes: Any) -> Workspace:
+def seasons(
+    tmp_path: Path, slopes: Sequence[float], champions: Sequence[int], *, rows: int = 120, **changes: Any
+) -> Workspace:
     """Return a loop whose weeks have these slopes, with a champion made as of each of some weeks."""
     loop = toy_loop(**{"rollout": LIVE, **changes})
-    frames = {week(number): toy_rows(number, slope=slope) for number, slope in enumerate(slopes)}
+    frames = {week(number): toy_rows(number, rows=rows, slope=slope) for number, slope in enumerate(slopes)}
     workspace = in_memory_workspace(loop, frames, scratch=tmp_path)
     for number in range(len(slopes)):
         ingest(workspace, week(number))
@@ -167,6 +169,15 @@ def test_recall_of_0_tries_no_earlier_champion(tmp_path: Path) -> None:
     _, evaluated = evaluate(workspace, week(6))
     assert workspace.evidence.get(evaluated["report"])["recall"] == {"losses": {}, "chosen": False}
     assert (evaluated["candidate"], "recalled" in evaluated) == ("line", False)
+
+
+@pytest.mark.parametrize(("rows", "tried"), [(99, 0), (100, 1)])
+def test_a_holdout_of_few_rows_recalls_nobody(tmp_path: Path, rows: int, tried: int) -> None:
+    workspace = seasons(tmp_path, [SUMMER] * 3 + [WINTER] * 3 + [SUMMER], [2, 5], rows=rows)
+    _, evaluated = evaluate(workspace, week(6))
+    report = workspace.evidence.get(evaluated["report"])
+    assert len(report["recall"]["losses"]) == tried
+    assert ("recalled" in evaluated) == bool(tried)
 
 
 def test_only_the_newest_are_tried_and_each_raises_the_confidence_that_the_best_needs(tmp_path: Path) -> None:
