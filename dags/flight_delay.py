@@ -26,6 +26,6 @@ build_dags(
         ],
         evaluate={"slices": ["carrier", "origin"], "groups": ["origin"]},
         watch={"drift": {"alarm_rate": 0.01}, "performance": {"metric": "log_loss", "worse_by": 0.15}},
-        retrain={"policy": {"clock": 4}},
+        retrain={"policy": {"clock": 4}, "recall": 0},
     )
 )
