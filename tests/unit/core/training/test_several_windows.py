@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from airflow_mlops.core.training.optuna_search import declared_space
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import candidates, ingest, toy_loop, toy_rows, train, week
+
+HOUSE = Path(__file__).resolve().parents[4]
 
 WEEKS = 7
 
@@ -156,7 +159,8 @@ def test_a_request_with_windows_is_read_as_it_was_written(tmp_path: Path) -> Non
 
 
 def test_a_fit_in_a_process_of_its_own_finds_the_candidate_of_the_user(tmp_path: Path) -> None:
-    workspace = published(tmp_path, [2, "all"], [2.0] * 5, limits={"memory_mb": 8000})
+    # The process knows the folder of the project alone, where it finds the user's function.
+    workspace = replace(published(tmp_path, [2, "all"], [2.0] * 5, limits={"memory_mb": 8000}), root=HOUSE)
     request = assembled(workspace, week(4))
     fits = {name: fit_candidate(workspace, request, name) for name in request.candidates}
     assert {name: fit["rows"] for name, fit in fits.items()} == {"line@2": 240, "line@all": 480}
