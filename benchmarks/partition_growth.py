@@ -138,7 +138,8 @@ def open_loop(folder: Path) -> Any:
         gates=[{"metric": "mae", "at_most": 4.0}],
         rollout={"stages": [{"shadow": 100}, {"live": 100}], "min_rows": 20},
         watch={"drift": {"alarm_rate": 0.001}, "performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}},
-        retrain={"policy": {"regret": 1e6}},
+        # One earlier champion, which each of the histories has: the work does not grow by how many there are yet.
+        retrain={"policy": {"regret": 1e6}, "recall": 1},
     )
     return open_workspace(loop, Stores.embedded(folder / "home"), root=folder, actor="benchmark")
 

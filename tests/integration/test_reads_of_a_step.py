@@ -13,7 +13,8 @@ from airflow_mlops.core.ledger import sql_facts, sql_ledger
 from benchmarks.partition_growth import PERIOD, open_loop, run_partition, write_history, write_source_file
 
 SINCE_THE_PROMOTION = PERIOD // 2
-HISTORIES = (PERIOD + SINCE_THE_PROMOTION, 3 * PERIOD + SINCE_THE_PROMOTION)
+HISTORIES = (2 * PERIOD + SINCE_THE_PROMOTION, 4 * PERIOD + SINCE_THE_PROMOTION)
+"""Partitions of two histories; in each an earlier champion stands beside the one that serves."""
 WARM = 2
 
 
