@@ -47,11 +47,9 @@ class InMemoryRegistry:
 
     def register(self, registration: Registration) -> str:
         """Register a version, its model file verified, and return its number; idempotent by operation."""
-        numbers = [
-            version.number
-            for version in self.all_versions()
-            if version.tags[OPERATION] == registration.operation and version.number not in registration.taken
-        ]
+        made = [version for version in self.all_versions() if version.tags[OPERATION] == registration.operation]
+        self.deleted.update(version.number for version in made if version.number in registration.taken)
+        numbers = [version.number for version in made if version.number not in registration.taken]
         if not numbers:
             check_model_file(registration.model_file, registration.digest, registration.own_types)
             with tempfile.TemporaryDirectory() as scratch:
