@@ -26,6 +26,7 @@ NOT_COMPARED = {
     "snapshot_version",
     "decision",
     "request",
+    "setup",
     "artefact",
     "rollout",
     "fit_seconds",

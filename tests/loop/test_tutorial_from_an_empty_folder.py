@@ -49,4 +49,4 @@ def test_the_tests_of_a_new_project_pass(tmp_path: Path) -> None:
             [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "2 passed" in ended.stdout
+    assert "3 passed" in ended.stdout
