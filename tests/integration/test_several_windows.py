@@ -226,7 +226,7 @@ def test_the_candidates_of_a_judged_training_are_not_fitted_again(
     file.write_bytes(b"other bytes")
     state = workspace.state()
     window = fresh_model.TrainingWindow.from_dict(report["request"]["window"])
-    again = fresh_model.fresh_model(workspace, state, state.versions["1"], window, week(5))
+    again = fresh_model.fresh_model(workspace, state.versions["1"], window, week(5))
     assert again is not None
     assert (again.candidate, fits) == ("line@1", ["line@1"])
     assert again.model[-1].coef_ == pytest.approx([5.0], abs=0.3)

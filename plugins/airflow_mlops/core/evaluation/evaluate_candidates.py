@@ -11,7 +11,7 @@ from airflow_mlops.core.declaration.evaluate import MetricName
 from airflow_mlops.core.declaration.windowed_candidate import window_of
 from airflow_mlops.core.errors import DataError, GateError, MlopsError, RegistryError, TrainingError
 from airflow_mlops.core.evaluation.evaluation_context import EvaluationContext, JudgedModel, build_context, holdout_of
-from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT
+from airflow_mlops.core.evaluation.evaluation_report import REPORT_FORMAT, fits_of
 from airflow_mlops.core.evaluation.holdout_looks import count_looks
 from airflow_mlops.core.evaluation.judge_candidate import judge_candidate
 from airflow_mlops.core.evaluation.recall_versions import EarlierChampions, try_earlier_champions
@@ -224,7 +224,7 @@ def loss_change(metric: MetricName, evaluated: dict[str, Any]) -> float | None:
 def loss_changes(metric: MetricName, report: dict[str, Any]) -> dict[str, float] | None:
     """Return :func:`loss_change` of the best candidate of each window in a report, by the name of the window."""
     changes: dict[str, float] = {}
-    judged = [entry for entry in report["candidates"] if "loss" in entry]
+    judged = [entry for entry in fits_of(report) if "loss" in entry]
     for entry in sorted(judged, key=lambda entry: (entry["loss"], entry["candidate"])):
         change = loss_change(metric, entry)
         if change is not None:

@@ -135,3 +135,12 @@ class EvaluationReport(TypedDict):
     recall: dict[str, Any]
     """``losses`` of the earlier champions that were tried, by version; whether one was ``chosen``."""
     best: str
+
+
+def fits_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries of a report's fits, without an earlier champion that was judged beside them.
+
+    >>> fits_of({"candidates": [{"candidate": "line"}, {"candidate": "version 1", "recalled": "1"}]})
+    [{'candidate': 'line'}]
+    """
+    return [entry for entry in report["candidates"] if "recalled" not in entry]

@@ -26,7 +26,6 @@ from airflow_mlops.core.retrain.unhelpful_retrains import (
     IN_A_ROW,
     decision_of,
     describe_refusals,
-    lasting_refusals,
     needed_regret,
     unhelpful_retrains,
 )
@@ -252,7 +251,7 @@ def _escalate_unhelpful_alarm(state: LoopState, decision: RetrainDecision, setup
         retrain = decision_of(state, refusal)
         return retrain is not None and bool(_lasting_alarms(state, retrain, since=str(refusal.partition))[1])
 
-    refusals = lasting_refusals(state, unhelpful_retrains(state, setup), lasts)
+    refusals = list(takewhile(lasts, unhelpful_retrains(state, setup)))
     if len(refusals) < IN_A_ROW:
         return None
     reason = (

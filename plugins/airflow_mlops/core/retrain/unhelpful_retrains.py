@@ -7,7 +7,7 @@ help doubles the regret that the next one needs, so a loop that nobody watches t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 
 from airflow_mlops.core.declaration.windowed_candidate import describe_window
@@ -43,20 +43,6 @@ def unhelpful_retrains(state: LoopState, setup: str | None) -> list[Record[Candi
 def decision_of(state: LoopState, refusal: Record[CandidateRefused]) -> Record[RetrainDecided] | None:
     """Return the decision to retrain that ended in a refusal."""
     return state.retrains.get(entry_key(refusal.partition, refusal.details.decision))
-
-
-def lasting_refusals(
-    state: LoopState,
-    refusals: Sequence[Record[CandidateRefused]],
-    since: Callable[[Record[CandidateRefused]], bool],
-) -> list[Record[CandidateRefused]]:
-    """Return the newest refusals whose retrain was decided for what has lasted since, the newest first."""
-    lasting = []
-    for refusal in refusals:
-        if decision_of(state, refusal) is None or not since(refusal):
-            break
-        lasting.append(refusal)
-    return lasting
 
 
 def describe_refusals(refusals: Sequence[Record[CandidateRefused]]) -> str:

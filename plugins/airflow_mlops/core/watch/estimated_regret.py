@@ -128,7 +128,7 @@ def regret_before_labels(
     seen = {pin.partition for pin in champion.details.window.fitted}
     if any(pin.partition in seen for pin in holdout):
         raise NotReadyError("the champion was fitted on the newest labels, so they do not tell how well it does")
-    fresh = fresh_model(workspace, state, champion, window, as_of)
+    fresh = fresh_model(workspace, champion, window, as_of)
     if fresh is None:
         raise NotReadyError("nothing fresher than the champion could have been made")
     models = (load_version(workspace, champion), version_schema(workspace, champion)), (fresh.model, fresh.schema)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -20,10 +21,15 @@ from airflow_mlops.core.data.row_weights import row_weights
 from airflow_mlops.core.data.user_features import features_digest
 from airflow_mlops.core.declaration.windowed_candidate import window_of
 from airflow_mlops.core.errors import DataError, LedgerError, NotReadyError, RegistryError, TrainingError
+from airflow_mlops.core.evaluation.evaluation_report import fits_of
 from airflow_mlops.core.ledger.record import canonical_json
-from airflow_mlops.core.ledger.state import LoopState, entry_key
 from airflow_mlops.core.ledger.state_machine import Version
-from airflow_mlops.core.ledger.training_details import TrainingWindow
+from airflow_mlops.core.ledger.training_details import (
+    CandidateRefused,
+    CandidateRegistered,
+    TrainingWindow,
+    VersionRecalled,
+)
 from airflow_mlops.core.registry.model_file import UnreadableModelError
 from airflow_mlops.core.registry.own_code import load_own_model
 from airflow_mlops.core.training.assemble import TrainingRequest, check_window, describe_candidates, fit_settings
@@ -60,15 +66,11 @@ class FreshModel:
     candidate: str | None = None
 
 
-def fresh_model(
-    workspace: Workspace, state: LoopState, champion: Version, window: TrainingWindow, as_of: str
-) -> FreshModel | None:
+def fresh_model(workspace: Workspace, champion: Version, window: TrainingWindow, as_of: str) -> FreshModel | None:
     """Return the best model that a training as of a partition would choose; None if it would be the champion itself.
 
     Parameters
     ----------
-    state : LoopState
-        The loop as of the partition that is scored.
     window : TrainingWindow
         The window of a training as of ``as_of``; of several windows the longest.
 
@@ -86,7 +88,7 @@ def fresh_model(
     request = _request(workspace, window, lengths, as_of)
     if len(request.candidates) == 1:
         return _fit(workspace, request, request.candidates[0])
-    return _of_judged_training(workspace, state, request) or _best_fit(workspace, request)
+    return _of_judged_training(workspace, request) or _best_fit(workspace, request)
 
 
 def _request(workspace: Workspace, window: TrainingWindow, lengths: Mapping[str, int], as_of: str) -> TrainingRequest:
@@ -187,13 +189,13 @@ def _holdout_loss(workspace: Workspace, request: TrainingRequest, fresh: FreshMo
     return weighted_loss(loop.metric, label, predicted, row_weights(holdout.rows, loop.train.weight))
 
 
-def _of_judged_training(workspace: Workspace, state: LoopState, request: TrainingRequest) -> FreshModel | None:
+def _of_judged_training(workspace: Workspace, request: TrainingRequest) -> FreshModel | None:
     """Return the best candidate of a training of the same models that was judged as of the partition; None without."""
-    for report in _reports_as_of(workspace, state, request.partition):
+    for report in _reports_as_of(workspace, request.partition):
         trained = TrainingRequest.from_dict(report["request"])
         if not _is_same(trained, request):
             continue
-        judged = [entry for entry in report["candidates"] if isfinite(entry.get("loss", float("nan")))]
+        judged = [entry for entry in fits_of(report) if isfinite(entry.get("loss", float("nan")))]
         if not judged:
             continue
         best = min(judged, key=lambda entry: (entry["loss"], entry["candidate"]))
@@ -201,20 +203,13 @@ def _of_judged_training(workspace: Workspace, state: LoopState, request: Trainin
     return None
 
 
-def _reports_as_of(workspace: Workspace, state: LoopState, partition: str) -> Iterator[dict[str, Any]]:
+def _reports_as_of(workspace: Workspace, partition: str) -> Iterator[dict[str, Any]]:
     """Yield the reports of the trainings of a partition whose evidence is there."""
-    first, last = entry_key(partition, 0), entry_key(partition, 10**12 - 1)
-    digests = [refusal.details.report for _, refusal in state.refusals.items(since=first, until=last)]
-    digests += [
-        version.details.report
-        for version in state.versions.values()
-        if version.partition == partition and version.details.adopted is None
-    ]
-    for digest in filter(None, digests):
-        try:
-            yield workspace.evidence.get(digest)
-        except LedgerError:
-            continue  # removed from the store; audit verify reports it
+    for record in workspace.ledger.records(CandidateRefused, CandidateRegistered, VersionRecalled, partition=partition):
+        digest = None if getattr(record.details, "adopted", None) else record.details.report
+        with suppress(LedgerError):  # removed from the store; audit verify reports it
+            if digest is not None:
+                yield workspace.evidence.get(digest)
 
 
 def _is_same(trained: TrainingRequest, request: TrainingRequest) -> bool:

@@ -136,7 +136,7 @@ def _measure(workspace: Workspace, state: LoopState, champion: Version, partitio
     model = load_version(workspace, champion)
     compared = [ModelWithSchema(schema, lambda: model)]
     champion_losses = fresh_losses = losses(model, rows.features)
-    fresh = fresh_model(workspace, state, champion, window, before)
+    fresh = fresh_model(workspace, champion, window, before)
     if fresh is not None:
         fresher = fresh.model
         compared.append(ModelWithSchema(fresh.schema, lambda: fresher))

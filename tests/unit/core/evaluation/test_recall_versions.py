@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.core.errors import NotReadyError, PolicyError
+from airflow_mlops.core.errors import GateError, NotReadyError, PolicyError
 from airflow_mlops.core.evaluation.evaluate_candidates import evaluate_candidates, require_gates
 from airflow_mlops.core.evaluation.recallable_versions import recallable_versions
 from airflow_mlops.core.evaluation.register_candidate import register_candidate
 from airflow_mlops.core.ledger.notice_details import ApprovalWanted
 from airflow_mlops.core.ledger.rollout_details import RolloutStarted
-from airflow_mlops.core.ledger.training_details import CandidateRegistered, VersionRecalled
+from airflow_mlops.core.ledger.training_details import CandidateRefused, CandidateRegistered, VersionRecalled
 from airflow_mlops.core.lineage.model_lineage import evaluation_lineage, registration_lineage, version_dataset
 from airflow_mlops.core.overview.retrain_costs import retrain_costs
 from airflow_mlops.core.overview.sentences import describe_record
@@ -28,6 +28,7 @@ from airflow_mlops.core.rollout.rollback import describe_ending
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.training.assemble import TrainingRequest, assemble_training
 from airflow_mlops.core.training.fit_candidate import fit_candidate
+from airflow_mlops.core.watch.measure_regret import measure_regret
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from tests.unit.core.toy_loop import go_live, ingest, toy_loop, toy_rows, train, week
@@ -245,3 +246,27 @@ def test_a_version_that_was_fitted_on_the_holdout_is_not_judged_on_it(tmp_path: 
         versions = recallable_versions(workspace.state(), [key], limit=8)
         assert [version.number for version in versions] == expected
     assert request.window.holdout[0].partition == week(6)
+
+
+def test_regret_after_a_refusal_is_against_the_best_fit_and_not_an_earlier_champion_that_was_refused(
+    tmp_path: Path,
+) -> None:
+    train_two = {"function": "tests.unit.core.training.test_several_windows:two", "window": [2, "all"]}
+    fields: dict[str, Any] = {"train": train_two, "retrain": {"policy": {"regret": 0.2}}}
+    workspace = seasons(tmp_path, [SUMMER] * 3 + [WINTER] * 3 + [SUMMER], [2, 5], **fields)
+    strict = toy_loop(gates=[{"metric": "mae", "at_most": 0.01}], rollout=LIVE, **fields)
+    workspace = replace(workspace, loop=strict)
+    request, evaluated = evaluate(workspace, week(6))
+    with pytest.raises(GateError):
+        require_gates(workspace, request, evaluated)
+    best = min(workspace.evidence.get(evaluated["report"])["candidates"], key=lambda entry: entry["loss"])
+    assert best["recalled"] == "1"
+    (refused,) = workspace.ledger.records(CandidateRefused)
+    assert set(refused.details.by_window) == {"2", "all"}
+    source = workspace.ports.source()
+    source.frames[week(7)] = toy_rows(7, slope=SUMMER)
+    ingest(workspace, week(7))
+    score_partition(workspace, week(7))
+    regret = measure_regret(workspace, week(7))
+    assert regret.verdict == "measured", regret.message
+    assert regret.fresh_candidate in request.candidates or regret.recalled == "1"
