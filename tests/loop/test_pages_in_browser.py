@@ -114,6 +114,7 @@ def test_nobody_sees_no_page(world: World) -> None:
 def test_a_viewer_reads_the_loop_and_finds_nothing_to_press(world: World) -> None:
     with world.visit("VIEWER", "/models") as page:
         page.get_by_role("link", name=world.project.model, exact=True).click()
+        page.wait_for_url(f"**{world.model_path}")
         assert page.get_by_role("heading", level=1).inner_text().startswith(world.project.model)
         assert page.get_by_text("Version 2 is at shadow with 100 % of the keys").count() == 1
         assert page.get_by_role("link", name="Abort the rollout").count() == 0
@@ -189,6 +190,7 @@ def test_everything_can_be_reached_and_pressed_by_keyboard(world: World) -> None
 def test_an_editor_aborts_a_rollout_and_the_ledger_has_the_name(world: World) -> None:
     with world.visit("ADMIN", world.model_path) as page:
         page.get_by_role("link", name="Abort the rollout").click()
+        page.wait_for_url("**/actions/abort*")
         assert page.get_by_text("is taken back at once and goes into quarantine").count() == 1
         page.get_by_label("Why, for the ledger").fill("<b>complaints</b> from the shop")
         page.get_by_role("button", name="Abort the rollout").click()
@@ -230,6 +232,7 @@ def test_an_editor_approves_a_version_where_a_viewer_only_reads_the_question(wor
         assert refused.status == 403
     with world.visit("USER", path) as page:
         page.get_by_role("link", name="Approve or reject").click()
+        page.wait_for_url(f"**{world.approval_path}")
         assert page.get_by_text("The rollout of version 1 begins with its first stage").count() == 1
         page.get_by_role("button", name="Approve version 1").click()
         page.wait_for_url("**?question=*")
@@ -250,5 +253,6 @@ def test_an_editor_finds_the_rows_in_quarantine_and_a_viewer_does_not(world: Wor
         assert page.request.get(f"{world.address}{PREFIX}{path}/quarantine").status == 403
     with world.visit("USER", path) as page:
         page.locator("a[href*='/quarantine']").first.click()
+        page.wait_for_url("**/quarantine*")
         assert page.get_by_role("heading", name="id: is not unique").count() == 1
         assert page.locator("li", has_text="x1").count() >= 1
