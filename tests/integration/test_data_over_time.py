@@ -186,7 +186,7 @@ def test_what_a_crash_between_record_and_effect_left_is_let_go_by_the_next_run(
     for number in range(3):
         deliver(tmp_path, number)
         ingest(opened(tmp_path), number)
-    monkeypatch.setenv("AIRFLOW_MLOPS_FAULT", "expired:raise")
+    monkeypatch.setenv("AIRFLOW_MLOPS_FAULT", "ledger.partitions_expired.after:raise")
     with pytest.raises(RuntimeError, match="fault injected"):
         apply_retention(opened(tmp_path, retention={"snapshots": 2}), after_hours=0)
     monkeypatch.delenv("AIRFLOW_MLOPS_FAULT")

@@ -172,7 +172,7 @@ def test_a_subject_that_is_not_there_yet_is_left_out_when_it_comes(workspace: Wo
 def test_what_a_crash_left_is_erased_by_the_next_attempt(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     with_model(workspace)
     version = workspace.state().published[week(0)].version
-    monkeypatch.setenv("AIRFLOW_MLOPS_FAULT", "forgotten:raise")
+    monkeypatch.setenv("AIRFLOW_MLOPS_FAULT", "ledger.subject_forgotten.after:raise")
     with pytest.raises(RuntimeError, match="fault injected"):
         forget_subject(workspace, PERSON)
     monkeypatch.delenv("AIRFLOW_MLOPS_FAULT")

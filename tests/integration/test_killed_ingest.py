@@ -22,7 +22,12 @@ from airflow_mlops.core.workspace import Workspace
 from tests.unit.core.toy_loop import toy_fields, toy_rows, week
 
 HOUSE = Path(__file__).resolve().parents[2]
-POINTS = ("snapshots_file_written", "snapshots_committed", "quarantine_file_written", "quarantine_committed")
+POINTS = (
+    "snapshots.write_file.after",
+    "snapshots.commit.after",
+    "quarantine.write_file.after",
+    "quarantine.commit.after",
+)
 
 
 def opened(root: Path) -> Workspace:

@@ -70,7 +70,9 @@ def let_time_pass_for_the_dead() -> None:
         session.execute(update(Job).where(Job.state == "running").values(latest_heartbeat=long_ago))
 
 
-@pytest.mark.parametrize("point", ["before_promoted", "promoted", "aliases_set"])
+@pytest.mark.parametrize(
+    "point", ["ledger.promoted.before", "ledger.promoted.after", "mlflow.set_alias.champion.after"]
+)
 def test_a_promotion_killed_in_the_middle_ends_with_exactly_one_champion(
     tmp_path: Path, start_scheduler: SchedulerFactory, die_at: DieAt, point: str
 ) -> None:
@@ -89,9 +91,9 @@ def test_a_promotion_killed_in_the_middle_ends_with_exactly_one_champion(
     assert states(scheduler, project.dag("rollout"))["live_100.promote"] == "running"
     state = project.workspace.state()
     assert state.champion is not None
-    assert state.champion.number == ("1" if point == "before_promoted" else "2")
+    assert state.champion.number == ("1" if point == "ledger.promoted.before" else "2")
     aliases = project.workspace.registry.aliases()
-    assert aliases["champion"] == ("2" if point == "aliases_set" else "1")
+    assert aliases["champion"] == ("2" if point == "mlflow.set_alias.champion.after" else "1")
 
     let_time_pass_for_the_dead()
     scheduler.run_until_idle()
@@ -102,7 +104,7 @@ def test_a_promotion_killed_in_the_middle_ends_with_exactly_one_champion(
     assert_invariants(project.workspace)
 
 
-@pytest.mark.parametrize("point", ["before_create_model_version", "create_model_version"])
+@pytest.mark.parametrize("point", ["mlflow.create_model_version.before", "mlflow.create_model_version.after"])
 def test_a_registration_killed_in_the_middle_gives_one_version(
     tmp_path: Path, start_scheduler: SchedulerFactory, die_at: DieAt, point: str
 ) -> None:
@@ -116,7 +118,7 @@ def test_a_registration_killed_in_the_middle_gives_one_version(
     die_at(point, project)
     assert states(scheduler, project.dag("train"))["register"] == "running"
     assert len(project.of_kind("candidate_registered")) == 1
-    assert len(versions_in_registry(project.model)) == (1 if point.startswith("before") else 2)
+    assert len(versions_in_registry(project.model)) == (1 if point.endswith("before") else 2)
 
     let_time_pass_for_the_dead()
     scheduler.run_until_idle()
@@ -128,7 +130,7 @@ def test_a_registration_killed_in_the_middle_gives_one_version(
     assert_invariants(project.workspace)
 
 
-@pytest.mark.parametrize("point", ["before_retrain_decided", "retrain_decided"])
+@pytest.mark.parametrize("point", ["ledger.retrain_decided.before", "ledger.retrain_decided.after"])
 def test_a_scheduler_killed_while_it_decides_on_an_alarm_ends_with_exactly_one_retrain(
     tmp_path: Path, start_scheduler: SchedulerFactory, die_at: DieAt, point: str
 ) -> None:
@@ -142,7 +144,7 @@ def test_a_scheduler_killed_while_it_decides_on_an_alarm_ends_with_exactly_one_r
     die_at(point, project)
     assert states(scheduler, project.dag("watch"))["decide"] == "running"
     decided = [record for record in project.of_kind("retrain_decided") if record.partition == KEYS[2]]
-    assert len(decided) == (0 if point.startswith("before") else 1)
+    assert len(decided) == (0 if point.endswith("before") else 1)
 
     let_time_pass_for_the_dead()
     scheduler.run_until_idle()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.fault_point import external_write
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def replace_file(target: Path) -> Iterator[Path]:
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.replace(target)
+        with external_write("scratch.replace_file"):
+            part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
@@ -121,7 +123,8 @@ class LakeFiles:
 
     def put(self, name: str, content: bytes) -> None:
         """Store ``content`` under ``name``, whole or not at all."""
-        with self._folder.file_system().open_output_stream(f"{self._folder.location}/{name}") as stream:
+        path = f"{self._folder.location}/{name}"
+        with external_write("lake.put"), self._folder.file_system().open_output_stream(path) as stream:
             stream.write(content)
 
     def get(self, name: str) -> bytes:

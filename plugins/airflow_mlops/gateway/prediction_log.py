@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.gateway.answer_form import AnswerForm, Prediction
 from airflow_mlops.gateway.request_counts import Pair, RequestCounts, RowOutcome, VersionTotals
 
@@ -291,6 +292,7 @@ def write_file(folder: Path, table: pa.Table) -> None:
     part = folder / f".{name}.part"
     try:
         pq.write_table(table, part)
-        part.rename(folder / name)
+        with external_write("predictions.log"):
+            part.rename(folder / name)
     finally:
         part.unlink(missing_ok=True)

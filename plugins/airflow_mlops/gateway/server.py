@@ -20,6 +20,7 @@ import uvicorn
 import uvloop
 
 from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.gateway.application import Gateway
 from airflow_mlops.gateway.serving import Serving
 from airflow_mlops.gateway.settings import Settings
@@ -106,7 +107,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         await loading
         await serving.close()
         counts = summarise_run(gateway)
-        (settings.state_dir / STOPPED).write_text(json.dumps(counts))
+        with external_write("gateway.stopped"):
+            (settings.state_dir / STOPPED).write_text(json.dumps(counts))
         log.info("stopped: %s", counts)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ports.rollout_target import Kind, Traffic
 from airflow_mlops.gateway.version_files import ServedVersion
 
@@ -105,7 +106,8 @@ def write_state(folder: Path, state: SavedState) -> None:
         json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(folder / FILE)
+    with external_write("gateway.state"):
+        part.replace(folder / FILE)
     # The rename itself is on disk only once the folder is.
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError, RolloutError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.lake import Lake, LakeFiles
 from airflow_mlops.core.ledger.training_details import Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE
@@ -167,7 +168,8 @@ class VersionFiles:
         needed = {self.folder_of(version) for version in versions}
         for folder in self.kept.iterdir() if self.kept.is_dir() else ():
             if folder not in needed:
-                shutil.rmtree(folder, ignore_errors=True)
+                with external_write("gateway.delete_copy"):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _has_copy(self, _version: ServedVersion, folder: Path) -> bool:
         return (folder / MODEL_FILE).is_file()

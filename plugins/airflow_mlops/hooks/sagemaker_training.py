@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_mlops.core.errors import FitPlaceError, FitStoppedError, TrainingError
+from airflow_mlops.core.fault_point import external_write, write
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
 from airflow_mlops.core.rollout.targets.sagemaker.endpoint import is_not_found
 from airflow_mlops.hooks.sagemaker import aws_clients
@@ -102,7 +103,7 @@ class SageMakerStep:
         self._stopped = True
         if self._name is not None:
             try:
-                self.jobs.stop_training_job(TrainingJobName=self._name)
+                write("sagemaker", self.jobs, "stop_training_job", TrainingJobName=self._name)
             except self.jobs.exceptions.ClientError as error:  # it has ended, or was never started
                 LOG.info("SageMaker job %s is not stopped: %s", self._name, error)
 
@@ -135,10 +136,10 @@ class SageMakerStep:
             (folder / "request.json").write_text(json.dumps(request_of_job.to_dict()), encoding="utf-8")
             for file in sorted(folder.iterdir()):
                 bucket, key = self._input_location(name, file.name)
-                self.files.upload_file(str(file), bucket, key)
+                write("s3", self.files, "upload_file", str(file), bucket, key)
         inputs = f"{self.place.storage.rstrip('/')}/{name}/input/"
         try:
-            self.jobs.create_training_job(**describe_job(name, self.place, self.limits, inputs))
+            write("sagemaker", self.jobs, "create_training_job", **describe_job(name, self.place, self.limits, inputs))
         except self.jobs.exceptions.ClientError as error:
             code = error.response["Error"]["Code"]
             if code in REFUSED_FOR_NOW:
@@ -186,12 +187,13 @@ class SageMakerStep:
             self.files.download_file(parts.netloc, parts.path.lstrip("/"), str(folder / "model.tar.gz"))
             unpack(folder / "model.tar.gz", ("model.skops", "result.json"), folder)
             result = FitResult.from_dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
-            (folder / "model.skops").replace(file)
+            with external_write("scratch.fetch_model"):
+                (folder / "model.skops").replace(file)
         return result
 
     def _remove_rows(self, name: str) -> None:
         bucket, key = self._input_location(name, "rows.parquet")
-        self.files.delete_object(Bucket=bucket, Key=key)
+        write("s3", self.files, "delete_object", Bucket=bucket, Key=key)
 
     def _input_location(self, name: str, file: str) -> tuple[str, str]:
         """Return bucket and key of an input file of a job."""

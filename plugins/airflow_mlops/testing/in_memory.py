@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DataError, LedgerError, SourceMissingError, StaleLedgerError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.fold import View
 from airflow_mlops.core.ledger.kinds import is_wanted, stored_kinds
@@ -188,9 +189,10 @@ class InMemoryLedger:
                 previous_hash=self.head().hash,
                 recorded_at=self._clock().isoformat(),
             )
-            self._records.append(record)
-            self._operations[record.operation] = record
-            apply(record, self._steps)
+            with external_write(f"ledger.{draft.kind}"):
+                self._records.append(record)
+                self._operations[record.operation] = record
+                apply(record, self._steps)
             return record
 
     def take_lease(self, name: str, holder: str, *, seconds: float) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ports.registry import (
     GHOST_OF,
     MODEL_FILE,
@@ -103,11 +104,12 @@ class InMemoryRegistry:
 
     def set_alias(self, alias: str, version: str | None) -> None:
         """Point ``alias`` to ``version``, or remove it."""
-        if version is None:
-            self.pointers.pop(alias, None)
-        else:
-            self._version(version)
-            self.pointers[alias] = version
+        with external_write(f"registry.set_alias.{alias}"):
+            if version is None:
+                self.pointers.pop(alias, None)
+            else:
+                self._version(version)
+                self.pointers[alias] = version
 
     def describe(self) -> dict[str, Any]:
         """Return a description without a URL: there is no page."""

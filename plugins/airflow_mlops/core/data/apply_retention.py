@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from airflow_mlops.core.data.point_in_time import history_pins
 from airflow_mlops.core.ledger.data_details import PartitionsExpired
-from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
 
@@ -43,7 +42,6 @@ def apply_retention(workspace: Workspace, *, after_hours: int = 24) -> Retention
         operation = f"expired:{newest}:{state.sequence}"
         tables = {name: tuple(keys) for name, keys in result.expired.items()}
         workspace.record_fact(workspace.draft(PartitionsExpired(tables=tables), operation, newest))
-        fault_point("expired")
     # The record is written before the effect: the next run removes here what a crash left in a table.
     state = workspace.state()
     for name in TABLES:

@@ -31,8 +31,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from airflow_mlops.core.data.delta_types import ROW_GROUP, conform_batch, delta_type, iter_row_groups, plain_type
 from airflow_mlops.core.declaration.partition_key import partition_slug
 from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.lake import Lake
-from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
 
 logger = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ class DeltaPartitions:
         """Replace a partition with ``rows``; see :meth:`PartitionedTable.write`."""
         reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
         schema = pa.schema([field.with_type(delta_type(field.type)) for field in reader.schema]).remove_metadata()
-        added = self._write_file(partition, reader, schema)
-        fault_point(f"{self._name}_file_written")
+        with external_write(f"{self._name}.write_file"):
+            added = self._write_file(partition, reader, schema)
         # Without rows no file is added, and the types of an empty partition must not conflict with stored ones.
         table_schema = schema if added else schema.empty_table().select([]).schema
         table_schema = table_schema.append(pa.field(PARTITION, pa.string()))
@@ -93,8 +93,8 @@ class DeltaPartitions:
     def _add_file(self, partition: str, added: Sequence[AddAction], schema: pa.Schema, operation: str) -> int:
         """Replace a partition by the files ``added`` in one commit, and return the version of the table."""
         table = self._open_for_write(schema)
-        self._commit(table, partition, added, operation)
-        fault_point(f"{self._name}_committed")
+        with external_write(f"{self._name}.commit"):
+            self._commit(table, partition, added, operation)
         version = self._version_of(operation, int(table.version()) + 1)
         self._write_checkpoint(table, version)
         return version
@@ -129,14 +129,15 @@ class DeltaPartitions:
         """Return the table with every column of ``schema``; create it if it is missing."""
         table = self._newest()
         if table is None:
-            DeltaTable.create(
-                self._folder.uri,
-                schema,
-                mode="ignore",
-                partition_by=[PARTITION],
-                configuration=CONFIGURATION,
-                storage_options=self._folder.storage_options(),
-            )
+            with external_write(f"{self._name}.create_table"):
+                DeltaTable.create(
+                    self._folder.uri,
+                    schema,
+                    mode="ignore",
+                    partition_by=[PARTITION],
+                    configuration=CONFIGURATION,
+                    storage_options=self._folder.storage_options(),
+                )
             table = self._table(None)
         declared = {field.name: field.type for field in DeltaSchema.from_arrow(schema).fields}
         stored = {field.name: field.type for field in table.schema().fields}
@@ -147,7 +148,8 @@ class DeltaPartitions:
                 )
         new = [Field(name, kind) for name, kind in declared.items() if name not in stored]
         if new:
-            table.alter.add_columns(new)
+            with external_write(f"{self._name}.add_columns"):
+                table.alter.add_columns(new)
             table = self._table(None)
         return table
 
@@ -181,13 +183,15 @@ class DeltaPartitions:
             return
         try:
             table.update_incremental()
-            table.create_checkpoint()
+            with external_write(f"{self._name}.create_checkpoint"):
+                table.create_checkpoint()
             old = version - RECENT
             if old >= 0 and (old + 1) % LASTING:
                 path = f"{self._log}/{old:020}.checkpoint.parquet"
                 files = self._folder.file_system()
                 if files.get_file_info(path).is_file:
-                    files.delete_file(path)
+                    with external_write(f"{self._name}.delete_checkpoint"):
+                        files.delete_file(path)
         except (DeltaError, OSError) as error:
             # The commit stands, and a version without a checkpoint is read from the checkpoint before it.
             logger.warning("%s: no checkpoint of version %d: %s", self._folder.uri, version, error)
@@ -315,7 +319,8 @@ class DeltaPartitions:
         infos = files.get_file_info([f"{self._folder.location}/{name}" for name in sorted(unneeded)])
         paths = [info.path for info in infos if info.is_file]
         for path in paths:
-            files.delete_file(path)
+            with external_write(f"{self._name}.delete_file"):
+                files.delete_file(path)
         return len(paths)
 
     def purge(self, partition: str) -> int:
@@ -336,5 +341,6 @@ class DeltaPartitions:
         infos = files.get_file_info(FileSelector(folder, allow_not_found=True))
         paths = [info.path for info in infos if info.base_name not in needed]
         for path in paths:
-            files.delete_file(path)
+            with external_write(f"{self._name}.delete_file"):
+                files.delete_file(path)
         return len(paths)

@@ -26,6 +26,7 @@ from airflow_mlops.core.data.labels.erase_labels import erase_labels
 from airflow_mlops.core.data.masking import fingerprint, mask_key, refuse_other_key
 from airflow_mlops.core.data.quarantined_rows import is_broken
 from airflow_mlops.core.data.read_text import format_column
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ledger.data_details import (
     ErasedPredictions,
     ErasedQuarantine,
@@ -35,7 +36,6 @@ from airflow_mlops.core.ledger.data_details import (
     SnapshotPublished,
     SubjectForgotten,
 )
-from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.sources.table_copies import COPIES
 from airflow_mlops.core.workspace import Workspace
@@ -95,8 +95,8 @@ def forget_subject(workspace: Workspace, subject: str) -> ErasureResult:
                 None,
             )
         )
-    fault_point("forgotten")
-    shutil.rmtree(workspace.scratch / COPIES, ignore_errors=True)
+    with external_write("scratch.delete_copies"):
+        shutil.rmtree(workspace.scratch / COPIES, ignore_errors=True)
     result.files = purge_forgotten(workspace, erasure.hash)
     return result
 

@@ -12,6 +12,7 @@ from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.evaluation.model_interface import interface_of_candidate
 from airflow_mlops.core.evaluation.record_recall import record_recall
 from airflow_mlops.core.evaluation.track_training import run_parameters
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Registration
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
@@ -195,7 +196,7 @@ def adopt_version(
     if file_digest(folder / MODEL_FILE) != details.artefact:
         raise SignatureError(f"{name} is not adopted: its model is not the candidate that was judged; delete it")
     copy = folder.with_name(signature.digest)
-    with replace_folder(copy) as part:
+    with replace_folder(copy) as part, external_write("scratch.keep_copy"):
         part.rmdir()
         folder.rename(part)
     keep_for_others(workspace, copy)

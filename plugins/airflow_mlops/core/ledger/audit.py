@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerCorruptError, LedgerError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
 from airflow_mlops.core.ledger.record import GENESIS, Record, verify_chain
 
@@ -53,7 +54,7 @@ def head_anchor(ledger: Ledger) -> Anchor:
 def append_anchor(anchor: Anchor, file: Path) -> None:
     """Write an anchor as one line of JSON at the end of a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as out:
+    with external_write("anchor.append"), file.open("a", encoding="utf-8") as out:
         out.write(json.dumps(asdict(anchor)) + "\n")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.lake import Lake, LakeFiles, replace_file
 from airflow_mlops.core.ledger.record import canonical_json
 
@@ -28,7 +29,7 @@ class EvidenceFiles:
             if not files.holds(name):
                 files.put(name, content)
         elif not (self._folder.path / name).exists():
-            with replace_file(self._folder.path / name) as part:
+            with external_write("evidence.put"), replace_file(self._folder.path / name) as part:
                 part.write_bytes(content)
         return digest
 

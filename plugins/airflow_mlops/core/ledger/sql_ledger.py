@@ -18,6 +18,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, Prog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from airflow_mlops.core.errors import LedgerError, StaleLedgerError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.fold import View
 from airflow_mlops.core.ledger.kinds import is_wanted, stored_kinds
@@ -127,11 +128,12 @@ class SqlLedger:
         now = self._clock().timestamp()
 
         def take(connection: Connection) -> bool:
-            connection.execute(delete(LEASE).where(*self._lease(name), LEASE.c.until <= now))
             values = {"model": self.model, "name": name, "holder": holder, "until": now + seconds}
             try:
-                connection.execute(insert(LEASE).values(**values))
-                connection.commit()
+                with external_write("ledger.take_lease"):
+                    connection.execute(delete(LEASE).where(*self._lease(name), LEASE.c.until <= now))
+                    connection.execute(insert(LEASE).values(**values))
+                    connection.commit()
             except IntegrityError:
                 connection.rollback()
                 return False
@@ -143,8 +145,9 @@ class SqlLedger:
         """End a lease; see :meth:`~airflow_mlops.core.ledger.protocols.Ledger.end_lease`."""
 
         def end(connection: Connection) -> None:
-            connection.execute(delete(LEASE).where(*self._lease(name), LEASE.c.holder == holder))
-            connection.commit()
+            with external_write("ledger.end_lease"):
+                connection.execute(delete(LEASE).where(*self._lease(name), LEASE.c.holder == holder))
+                connection.commit()
 
         self._run(end)
 
@@ -163,8 +166,9 @@ class SqlLedger:
             recorded_at=self._clock().isoformat(),
         )
         try:
-            connection.execute(insert(LEDGER).values(**record.to_json()))
-            connection.commit()
+            with external_write(f"ledger.{draft.kind}"):
+                connection.execute(insert(LEDGER).values(**record.to_json()))
+                connection.commit()
         except IntegrityError:
             connection.rollback()
             known = self._known(connection, draft.operation)
@@ -232,32 +236,43 @@ class SqlLedger:
         """Move the projection between two records in one transaction; a concurrent second move changes nothing."""
         connection.rollback()  # what was read so far began a transaction on some databases
         try:
-            if old.sequence == 0 and self._projected(connection).sequence == 0:
-                connection.execute(delete(PROJECTED).where(PROJECTED.c.model == self.model))
-                connection.execute(insert(PROJECTED).values(model=self.model, sequence=new.sequence, hash=new.hash))
-            else:
-                moved = connection.execute(
-                    update(PROJECTED)
-                    .where(
-                        PROJECTED.c.model == self.model,
-                        PROJECTED.c.sequence == old.sequence,
-                        PROJECTED.c.hash == old.hash,
-                    )
-                    .values(sequence=new.sequence, hash=new.hash)
-                )
-                if moved.rowcount == 0:
+            with external_write("ledger.projection"):
+                if self._replace_projected(connection, old, new):
+                    self._apply(connection, records)
+                    connection.commit()
+                else:
                     connection.rollback()
-                    return
-            if new.sequence == 0:
-                connection.execute(delete(FACT).where(FACT.c.model == self.model))
-            steps = SqlSteps(connection, self.model)
-            steps.expect(places_of(records))
-            for record in records:
-                apply(record, steps)
-            steps.flush()
-            connection.commit()
         except IntegrityError:
             connection.rollback()
+
+    def _replace_projected(self, connection: Connection, old: Head, new: Head) -> bool:
+        """Make the projection name another last record; return False if somebody else has moved it meanwhile."""
+        if old.sequence == 0 and self._projected(connection).sequence == 0:
+            connection.execute(delete(PROJECTED).where(PROJECTED.c.model == self.model))
+            connection.execute(insert(PROJECTED).values(model=self.model, sequence=new.sequence, hash=new.hash))
+        else:
+            moved = connection.execute(
+                update(PROJECTED)
+                .where(
+                    PROJECTED.c.model == self.model,
+                    PROJECTED.c.sequence == old.sequence,
+                    PROJECTED.c.hash == old.hash,
+                )
+                .values(sequence=new.sequence, hash=new.hash)
+            )
+            if moved.rowcount == 0:
+                return False
+        if new.sequence == 0:
+            connection.execute(delete(FACT).where(FACT.c.model == self.model))
+        return True
+
+    def _apply(self, connection: Connection, records: Sequence[Record[Any]]) -> None:
+        """Apply records to the facts of the projection."""
+        steps = SqlSteps(connection, self.model)
+        steps.expect(places_of(records))
+        for record in records:
+            apply(record, steps)
+        steps.flush()
 
     def _run(self, action: Callable[[Connection], Result]) -> Result:
         """Run ``action`` on a connection and return its result; retry while the database is locked or unreachable."""

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from airflow_mlops.core.declaration.notify import Channel
 from airflow_mlops.core.errors import StaleLedgerError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ledger.data_details import PartitionRefused
 from airflow_mlops.core.ledger.notice_details import Notified
 from airflow_mlops.core.ledger.record import Record
@@ -124,7 +125,8 @@ def _send_unsent(workspace: Workspace, channel: Channel, unsent: Unsent, send: S
         if monotonic() - started > LEASE_SECONDS / 2:
             break  # the rest is sent under a lease of its own
         try:
-            send(channel, record)
+            with external_write("notice.send"):
+                send(channel, record)
         except Exception as error:  # whatever a receiver answers, or a user's notifier raises
             LOG.debug("record %s was not sent to %s", record.sequence, channel.name, exc_info=True)
             failure = f"{channel.name} was not sent record {record.sequence} ({record.kind}): {error}"

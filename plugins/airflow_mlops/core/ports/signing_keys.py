@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.fault_point import external_write
 
 PRIVATE_KEY = "signing-key.pem"
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
@@ -89,7 +90,7 @@ class KeyFolder:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(new_private_key())
             # If another process was quicker, its key is used.
-            with suppress(FileExistsError):
+            with external_write("keys.create"), suppress(FileExistsError):
                 os.link(part, path)
             part.unlink()
         if path.stat().st_mode & 0o077:

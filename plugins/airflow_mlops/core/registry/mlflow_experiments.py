@@ -42,7 +42,7 @@ class MlflowExperiments:
             if run.info.status == "FINISHED":
                 return page
             inputs = [input_of(dataset, self._snapshots) for dataset in datasets[-MOST_DATASETS:]]
-            self._server.client.log_inputs(run.info.run_id, datasets=inputs)
+            self._server.write("log_inputs", run.info.run_id, datasets=inputs)
             candidates = {child.name: self._log(child, run.info.run_id) for child in training.children}
             self._adopt_user_runs(training.operation, candidates)
             self._log_contents(training, run)
@@ -79,8 +79,8 @@ class MlflowExperiments:
             with tempfile.TemporaryDirectory() as folder:
                 for name, content in logged.pictures.items():
                     (Path(folder) / name).write_bytes(content)
-                self._server.client.log_artifacts(run.info.run_id, folder, "pictures")
-        self._server.client.set_terminated(run.info.run_id, "FAILED" if logged.failed else "FINISHED")
+                self._server.write("log_artifacts", run.info.run_id, folder, "pictures")
+        self._server.write("set_terminated", run.info.run_id, "FAILED" if logged.failed else "FINISHED")
 
     def _adopt_user_runs(self, operation: str, candidates: Mapping[str, str]) -> None:
         """Show the runs of the user's code below the runs of their candidates."""
@@ -88,7 +88,7 @@ class MlflowExperiments:
         for run in self._server.client.search_runs([experiment], f"tags.`{REQUEST}` = '{operation}'"):
             parent = candidates.get(run.data.tags.get(CANDIDATE, ""))
             if parent is not None and PARENT not in run.data.tags:
-                self._server.client.set_tag(run.info.run_id, PARENT, parent)
+                self._server.write("set_tag", run.info.run_id, PARENT, parent)
 
 
 def input_of(dataset: LoggedDataset, table: str) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.errors import RegistryError
-from airflow_mlops.core.ledger.fault_point import fault_point
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ports.registry import (
     GHOST_OF,
     MODEL_FILE,
@@ -67,10 +67,9 @@ class MlflowRegistry:
                 run = self._finish_run(registration)
                 model_id, location = self._log_model(registration, run)
                 self._ensure_registered_model()
-                fault_point("before_create_model_version")
                 created = self._create_version(registration, location, run, model_id)
                 while created in registration.taken:  # MLflow has lost the version that had it; it gives it once
-                    self._client.delete_model_version(self._model, created)
+                    self._server.write("delete_model_version", self._model, created)
                     created = self._create_version(registration, location, run, model_id)
         self.mark_ghosts()
         number = self._find_version(registration.operation)
@@ -89,7 +88,7 @@ class MlflowRegistry:
         untagged = {ghost: first for ghost, first in ghosts_of(versions).items() if tagged[ghost] != first}
         with self._server.translate_errors("tag a ghost"):
             for ghost, first in untagged.items():
-                self._client.set_model_version_tag(self._model, ghost, GHOST_OF, first)
+                self._server.write("set_model_version_tag", self._model, ghost, GHOST_OF, first)
         return untagged
 
     def fetch(self, version: str, into: Path) -> Path:
@@ -127,25 +126,27 @@ class MlflowRegistry:
 
     def set_alias(self, alias: str, version: str | None) -> None:
         """Point ``alias`` to ``version``, or remove it."""
-        with self._server.translate_errors(f"set alias {alias}", version=version):
-            if version is None:
+        wanted = None if version is None else require_version_number(version)
+        translated = self._server.translate_errors(f"set alias {alias}", version=version)
+        with translated, external_write(f"mlflow.set_alias.{alias}"):
+            if wanted is None:
                 self._client.delete_registered_model_alias(self._model, alias)
             else:
-                self._client.set_registered_model_alias(self._model, alias, require_version_number(version))
+                self._client.set_registered_model_alias(self._model, alias, wanted)
 
     def describe(self) -> dict[str, Any]:
         """Return the address of the model's page, None without a server."""
         return {"url": f"{self._uri}/#/models/{self._model}" if self._server.is_remote else None}
 
     def _create_version(self, registration: Registration, location: str, run: str, model_id: str) -> str:
-        version = self._client.create_model_version(
+        version = self._server.write(
+            "create_model_version",
             self._model,
             source=location,
             run_id=run,
             model_id=model_id,
             tags={OPERATION: registration.operation, **registration.tags},
         )
-        fault_point("create_model_version")
         return str(version.version)
 
     def _delete_taken(self, registration: Registration) -> None:
@@ -155,7 +156,7 @@ class MlflowRegistry:
         ]
         with self._server.translate_errors("delete a version whose number is taken"):
             for version in left:
-                self._client.delete_model_version(self._model, version.number)
+                self._server.write("delete_model_version", self._model, version.number)
 
     def _find_version(self, operation: str) -> str | None:
         """Return the number of the oldest version of an operation, None without one; younger ones are ghosts."""
@@ -186,8 +187,8 @@ class MlflowRegistry:
         run = open_run(self._server, registration.operation, registration.operation[:12])
         log_run(self._server, run, registration.metrics, registration.params, registration.tags)
         run_id = str(run.info.run_id)
-        self._client.log_dict(run_id, dict(registration.datasets), "datasets.json")
-        self._client.set_terminated(run_id)
+        self._server.write("log_dict", run_id, dict(registration.datasets), "datasets.json")
+        self._server.write("set_terminated", run_id)
         return run_id
 
     def _log_model(self, registration: Registration, run: str) -> tuple[str, str]:
@@ -195,21 +196,22 @@ class MlflowRegistry:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             write_folder(registration, folder)
-            logged = self._client.create_logged_model(
+            logged = self._server.write(
+                "create_logged_model",
                 self._server.ensure_experiment().experiment_id,
                 name="model",
                 source_run_id=run,
                 tags={OPERATION: registration.operation},
             )
-            self._client.log_model_artifacts(logged.model_id, str(folder))
-            self._client.finalize_logged_model(logged.model_id, "READY")
+            self._server.write("log_model_artifacts", logged.model_id, str(folder))
+            self._server.write("finalize_logged_model", logged.model_id, "READY")
         return str(logged.model_id), str(logged.artifact_location)
 
     def _ensure_registered_model(self) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(self._model)
+            self._server.write("create_registered_model", self._model)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

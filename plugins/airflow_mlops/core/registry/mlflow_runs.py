@@ -22,7 +22,7 @@ def open_run(server: MlflowServer, operation: str, name: str, *, parent: str | N
     if runs:
         return runs[0]
     tags = {OPERATION: operation} | ({} if parent is None else {PARENT: parent})
-    return server.client.create_run(experiment, run_name=name, tags=tags)
+    return server.write("create_run", experiment, run_name=name, tags=tags)
 
 
 def log_run(
@@ -41,6 +41,6 @@ def log_run(
     }
     params = {name: value[:LONGEST_PARAM] for name, value in params.items() if name not in run.data.params}
     pending = [Param(name, value) for name, value in params.items()]
-    server.client.log_batch(run.info.run_id, params=pending[:MOST_PARAMS], **batch)
+    server.write("log_batch", run.info.run_id, params=pending[:MOST_PARAMS], **batch)
     for start in range(MOST_PARAMS, len(pending), MOST_PARAMS):
-        server.client.log_batch(run.info.run_id, params=pending[start : start + MOST_PARAMS])
+        server.write("log_batch", run.info.run_id, params=pending[start : start + MOST_PARAMS])

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.fault_point import write
 from airflow_mlops.core.lake import lock_file
 from airflow_mlops.core.ports.registry import VersionGoneError
 from airflow_mlops.core.registry.registry_names import require_model_name
@@ -50,6 +51,10 @@ class MlflowServer:
         with lock_database_file(self.uri):
             return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
+    def write(self, call: str, /, *arguments: Any, **named: Any) -> Any:
+        """Return what a call of MLflow's client answers that changes the store, with a fault point before and after."""
+        return write("mlflow", self.client, call, *arguments, **named)
+
     def ensure_experiment(self) -> Any:
         """Return the experiment of the model, made if there is none."""
         from mlflow.exceptions import MlflowException
@@ -59,7 +64,7 @@ class MlflowServer:
             return experiment
         try:
             return self.client.get_experiment(
-                self.client.create_experiment(self.model, artifact_location=self._location)
+                self.write("create_experiment", self.model, artifact_location=self._location)
             )
         except MlflowException:
             experiment = self.client.get_experiment_by_name(self.model)  # somebody else made it meanwhile

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_mlops.core.fault_point import external_write
+
 if TYPE_CHECKING:
     from airflow_mlops.core.lake import LakeFiles
 
@@ -24,8 +26,9 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
-        while not try_move(part, folder):
-            move_away(folder, old)
+        with external_write("scratch.replace_folder"):
+            while not try_move(part, folder):
+                move_away(folder, old)
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from airflow_mlops.core.errors import NotReadyError
-from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.record import Draft, Record
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.training_details import Escalated, RetrainDecided
@@ -44,12 +43,9 @@ def decide_and_record(workspace: Workspace, as_of: str, *, trigger: Trigger) -> 
             numbers=decision.numbers,
             declared=workspace.loop.retrain.model_dump(mode="json", include={"policy", "cooldown", "budget"}),
         )
-        fault_point("before_retrain_decided")
         return workspace.draft(details, f"retrain:{partition}:{attempt}", partition)
 
-    record = append_decision(workspace, draft, name="the decision to retrain")
-    fault_point("retrain_decided")
-    return record
+    return append_decision(workspace, draft, name="the decision to retrain")
 
 
 def decide_by_hand(workspace: Workspace, as_of: str) -> Record[RetrainDecided]:

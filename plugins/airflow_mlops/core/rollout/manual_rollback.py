@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_mlops.core.errors import RegistryError, RolloutError, StaleLedgerError
-from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.rollout_details import QuarantineLifted
 from airflow_mlops.core.ledger.rollout_details import RolledBack as Taken
 from airflow_mlops.core.ledger.state import LoopState
@@ -79,7 +78,6 @@ def roll_back_now(
             workspace.ledger.append(workspace.draft(details, operation, as_of), read=state.sequence)
         except StaleLedgerError:
             continue
-        fault_point("rolled_back_by_hand")
         serves = champion or (state.champion.number if state.champion else None)
         return RolledBack(
             version, serves, (*notes, *apply_side_effects(workspace, f"version {version} was taken back"))

@@ -8,7 +8,6 @@ aliases follow the record; a crash between the two is repaired by the retry, by 
 from __future__ import annotations
 
 from airflow_mlops.core.errors import NotReadyError, RolloutError, StaleLedgerError
-from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.rollout_details import Promoted, RolloutStarted, StageEntered
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
@@ -63,7 +62,6 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
             workspace.ledger.append(draft, read=state.sequence)
         except StaleLedgerError:
             continue
-        fault_point("rollout_started")
         reconcile(workspace)
         return candidate.number
     raise RolloutError(f"the rollout could not be started in {ATTEMPTS} attempts: other records keep coming first")
@@ -146,7 +144,6 @@ def _enter(workspace: Workspace, state: LoopState, index: int, as_of: str) -> No
     details = StageEntered(version=rollout.version.number, stage=index, kind=stage.kind, share=stage.share)
     draft = workspace.draft(details, operation, as_of)
     workspace.ledger.append(draft, read=state.sequence)
-    fault_point("stage_entered")
 
 
 def _roll_back_if_broken(workspace: Workspace, state: LoopState, rollout: OpenRollout, as_of: str) -> None:
@@ -164,7 +161,6 @@ def _serve_or_roll_back(workspace: Workspace, rollout: OpenRollout, name: str, a
         if error.retryable:
             raise
         roll_back(workspace, rollout, f"{name}: it cannot be served: {error}", as_of)
-    fault_point("traffic_applied")
 
 
 def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -> StageOutcome:
@@ -174,11 +170,8 @@ def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -
     previous = state.champion.number if state.champion else None
     operation = f"promoted:{version}:{state.rollout.record if state.rollout else 0}"
     draft = workspace.draft(Promoted(version=version, previous=previous), operation, as_of)
-    fault_point("before_promoted")
     workspace.ledger.append(draft, read=state.sequence)
-    fault_point("promoted")
     reconcile(workspace)
-    fault_point("aliases_set")
     return StageOutcome(version, "live_100", f"version {version} is the champion; before it {previous or 'none'}")
 
 

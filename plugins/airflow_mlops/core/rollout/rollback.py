@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from airflow_mlops.core.errors import MlopsError, NotReadyError, RegistryError, RolledBackError, RolloutError
-from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.record import Draft
 from airflow_mlops.core.ledger.rollout_details import RolledBack
 from airflow_mlops.core.ledger.state import LoopState
@@ -56,7 +55,6 @@ def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: st
         return workspace.draft(RolledBack(version=version, reason=reason), operation, as_of)
 
     append_decision(workspace, draft, name="the rollback")
-    fault_point("rolled_back")
     _raise_rolled_back(workspace, f"version {version} was rolled back at {reason}")
 
 

@@ -7,7 +7,6 @@ analysis, and a failure stands whatever later numbers would show.
 from __future__ import annotations
 
 from airflow_mlops.core.errors import NotReadyError, RolloutError, StaleLedgerError
-from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.record import Draft, Record
 from airflow_mlops.core.ledger.rollout_details import StageAnalysed
 from airflow_mlops.core.ledger.state import LoopState
@@ -95,7 +94,6 @@ def _record_verdict(workspace: Workspace, state: LoopState, rollout: OpenRollout
     if workspace.loop.rollout.is_live and verdict.verdict == "inconclusive" and verdict.look == 0:
         return verdict  # asked again in seconds: that there is too little so far is no record
     recorded = workspace.ledger.append(_draft(workspace, rollout, verdict, as_of), read=state.sequence)
-    fault_point("stage_analysed")
     return _from_record(recorded)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.lake import lock_file
 from airflow_mlops.core.ports.partitions import BrokenRow
 from airflow_mlops.core.sources.partition_files import PartitionFile
@@ -105,7 +106,8 @@ class TableCopies:
         file = folder / f"{name}-broken.arrow"
         with _new_file(file, _BROKEN) as writer:
             writer.write_table(pa.table(columns, schema=_BROKEN))
-        part.replace(folder / f"{name}.arrow")
+        with external_write("scratch.copy_source"):
+            part.replace(folder / f"{name}.arrow")
 
 
 class _Writer:

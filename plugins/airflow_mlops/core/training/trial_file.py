@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ports.fit_request import FitRequest, environment
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ class TrialFile:
             log.info("the search goes on with the outcomes of %s trials in %s", len(self._outcomes), path)
         lines = [fit, *rest] if first == fit else [fit]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        with external_write("scratch.trials"):
+            path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
 
     def outcome(self, params: Mapping[str, Any], measure: Callable[[], Outcome]) -> Outcome:
         """Return the outcome of parameters: the one that is kept, or else the measured one, which is kept then."""
@@ -52,7 +54,7 @@ class TrialFile:
             self._outcomes[key] = measure()
             if self._path is not None:
                 line = json.dumps({"params": dict(params), "outcome": self._outcomes[key]})
-                with self._path.open("a", encoding="utf-8") as file:
+                with external_write("scratch.trial"), self._path.open("a", encoding="utf-8") as file:
                     file.write(f"{line}\n")
         return self._outcomes[key]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.user_function import put_on_path
 from airflow_mlops.core.errors import DeclarationError, StaleLedgerError
+from airflow_mlops.core.lake import replace_file
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.protocols import EvidenceStore, Ledger
 from airflow_mlops.core.ledger.record import Draft, Record
@@ -196,8 +197,9 @@ class Workspace:
         """Return a file below ``scratch``, fetched from the shared lake if another worker wrote it."""
         files = self.ports.shared()
         if files is not None and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(files.get(path.relative_to(self.scratch).as_posix()))
+            content = files.get(path.relative_to(self.scratch).as_posix())
+            with replace_file(path) as part:
+                part.write_bytes(content)
         return path
 
     def state(self, *, as_of: str | None = None, before: str | None = None) -> LoopState:

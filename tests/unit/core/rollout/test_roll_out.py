@@ -156,14 +156,16 @@ def test_a_rolled_back_version_is_quarantined_and_every_retry_says_so(tmp_path: 
         start_rollout(workspace, week(4))
 
 
-@pytest.mark.parametrize("point", ["rollout_started", "stage_entered", "stage_analysed", "rolled_back"])
+@pytest.mark.parametrize(
+    "point", ["rollout_started.after", "stage_entered.after", "stage_analysed.after", "rolled_back.after"]
+)
 def test_a_failure_stands_wherever_the_process_died_and_whatever_later_looks_would_say(
     tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     workspace = challenged(tmp_path, stages=[{"canary": 10}, {"live": 100}])
     script(["fail", "pass", "pass"])
-    monkeypatch.setenv("AIRFLOW_MLOPS_FAULT", f"{point}:raise")
-    with pytest.raises(RuntimeError, match=f"fault injected at {point}"):
+    monkeypatch.setenv("AIRFLOW_MLOPS_FAULT", f"ledger.{point}:raise")
+    with pytest.raises(RuntimeError, match=f"fault injected at ledger.{point}"):
         run_dag(workspace, 3)
     monkeypatch.delenv("AIRFLOW_MLOPS_FAULT")
     for number in (4, 5):
@@ -175,7 +177,15 @@ def test_a_failure_stands_wherever_the_process_died_and_whatever_later_looks_wou
 
 
 @pytest.mark.parametrize(
-    "point", ["rollout_started", "stage_entered", "stage_analysed", "before_promoted", "promoted", "aliases_set"]
+    "point",
+    [
+        "ledger.rollout_started.after",
+        "ledger.stage_entered.after",
+        "ledger.stage_analysed.after",
+        "ledger.promoted.before",
+        "ledger.promoted.after",
+        "registry.set_alias.champion.after",
+    ],
 )
 def test_a_promotion_that_died_anywhere_is_finished_by_the_retry_with_one_champion(
     tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, point: str

@@ -22,7 +22,6 @@ from airflow_mlops.core.data.read_text import format_column
 from airflow_mlops.core.declaration.partition_key import partition_key
 from airflow_mlops.core.errors import DataError, MlopsError, NotReadyError, SourceMissingError
 from airflow_mlops.core.ledger.data_details import LabelsArrived
-from airflow_mlops.core.ledger.fault_point import fault_point
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, WindowJudged
 from airflow_mlops.core.workspace import Workspace
@@ -135,7 +134,6 @@ def _record(workspace: Workspace, state: LoopState, delivery: Delivery, touched:
     if previous is not None and (previous.digest, previous.since) == (digest, touched.since):
         return previous
     version = workspace.ports.table(TABLE).write(touched.tick, delivery.rows)
-    fault_point("labels_written")
     number = 1 if previous is None else previous.delivery + 1
     origin = short_origin(workspace, delivery.origin)
     evidence = (str(origin[EVIDENCE]),) if EVIDENCE in origin else ()

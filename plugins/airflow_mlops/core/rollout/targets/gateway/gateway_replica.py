@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ports.http_client import OversizedBodyError, read_body
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError, TargetError
 
@@ -67,7 +68,8 @@ class Replica:
         RolloutError
             If it refuses for another reason, such as a wrong token or a version that cannot be served.
         """
-        return self._request("PUT", path, values, seconds)
+        with external_write(f"gateway{path.replace('/', '.')}"):
+            return self._request("PUT", path, values, seconds)
 
     def _request(self, method: str, path: str, values: Mapping[str, Any] | None, seconds: float) -> dict[str, Any]:
         timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)

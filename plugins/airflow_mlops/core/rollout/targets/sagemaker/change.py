@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops.core.fault_point import write
 from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
 from airflow_mlops.core.rollout.targets.sagemaker.endpoint import (
     RETAIN_INSTANCES,
@@ -134,8 +135,13 @@ class TrafficChange:
     def _create(self) -> None:
         config, client = self._config(None), self.endpoint.client
         try:
-            client.create_endpoint(
-                EndpointName=self.endpoint.name, EndpointConfigName=config, Tags=[AppliedTraffic(self.traffic).tag()]
+            write(
+                "sagemaker",
+                client,
+                "create_endpoint",
+                EndpointName=self.endpoint.name,
+                EndpointConfigName=config,
+                Tags=[AppliedTraffic(self.traffic).tag()],
             )
         except client.exceptions.ClientError as error:
             if not exists_already(
@@ -180,14 +186,14 @@ def remove_unneeded(endpoint: Endpoint, model: str, description: Mapping[str, An
     client, prefix, live = endpoint.client, f"{endpoint.name}-", str(description["EndpointConfigName"])
     for name in list_names(client, "list_endpoint_configs", "EndpointConfig", prefix):
         if name != live:
-            client.delete_endpoint_config(EndpointConfigName=name)
+            write("sagemaker", client, "delete_endpoint_config", EndpointConfigName=name)
     variants = variants_of(endpoint.config(live) or {})
     served = {variant["ModelName"] for variant in variants}
     versions = versions_needed(traffic, [variant["VariantName"] for variant in variants])
     needed = tuple(model_prefix(model, number) for number in versions)
     for name in list_names(client, "list_models", "Model", f"{prefix}v"):
         if name not in served and not name.startswith(needed):
-            client.delete_model(ModelName=name)
+            write("sagemaker", client, "delete_model", ModelName=name)
 
 
 def list_names(client: Any, call: str, kind: str, prefix: str) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.fault_point import write
 from airflow_mlops.core.ports.rollout_target import TargetError
 from airflow_mlops.core.rollout.targets.sagemaker.endpoint import (
     IN_PROGRESS,
@@ -52,7 +53,14 @@ def deploy(endpoint: Endpoint, config: str, **options: Any) -> bool:
     require_usable(description)
     if description["EndpointConfigName"] == config:
         return False
-    endpoint.client.update_endpoint(EndpointName=endpoint.name, EndpointConfigName=config, **options)
+    write(
+        "sagemaker",
+        endpoint.client,
+        "update_endpoint",
+        EndpointName=endpoint.name,
+        EndpointConfigName=config,
+        **options,
+    )
     return True
 
 
@@ -104,7 +112,10 @@ def change_variants(endpoint: Endpoint, weights: Mapping[str, float], counts: Ma
     }
     if all(present[name].get(key) == value for name, change in changes.items() for key, value in change.items()):
         return
-    endpoint.client.update_endpoint_weights_and_capacities(
+    write(
+        "sagemaker",
+        endpoint.client,
+        "update_endpoint_weights_and_capacities",
         EndpointName=endpoint.name,
         DesiredWeightsAndCapacities=[{"VariantName": name, **change} for name, change in changes.items()],
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from airflow_mlops.core.fault_point import write
 from airflow_mlops.core.ports.rollout_target import TargetError
 
 LOG = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Endpoint:
         """Create an endpoint configuration; one of the same name has the same content and is adopted."""
         if self.config(content["EndpointConfigName"]) is None:
             try:
-                self.client.create_endpoint_config(**content)
+                write("sagemaker", self.client, "create_endpoint_config", **content)
             except self.client.exceptions.ClientError as error:
                 if not exists_already(error):
                     raise
@@ -93,7 +94,7 @@ class Endpoint:
 
         :raises DeploymentRolledBackError: if the endpoint then serves another configuration
         """
-        self.client.update_endpoint(EndpointName=self.name, EndpointConfigName=config, **more)
+        write("sagemaker", self.client, "update_endpoint", EndpointName=self.name, EndpointConfigName=config, **more)
         description = self.wait_until_settled()
         require_config(description, config)
         return description or {}
@@ -103,7 +104,10 @@ class Endpoint:
 
         :raises DeploymentRolledBackError: if a weight then differs
         """
-        self.client.update_endpoint_weights_and_capacities(
+        write(
+            "sagemaker",
+            self.client,
+            "update_endpoint_weights_and_capacities",
             EndpointName=self.name,
             DesiredWeightsAndCapacities=[{"VariantName": name, **change} for name, change in changes.items()],
         )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.fault_point import write
 from airflow_mlops.core.ports.rollout_target import TargetError
 from airflow_mlops.core.registry.load import verified_folder
 from airflow_mlops.core.registry.model_file import file_digest
@@ -103,8 +104,14 @@ def ensure_model(workspace: Workspace, version: Version, settings: EndpointSetti
         "Environment": {**settings.environment, "MLOPS_MODEL": model, "MLOPS_VERSION": version.number},
     }
     try:
-        sagemaker.create_model(
-            ModelName=name, ExecutionRoleArn=settings.role, PrimaryContainer=container, EnableNetworkIsolation=True
+        write(
+            "sagemaker",
+            sagemaker,
+            "create_model",
+            ModelName=name,
+            ExecutionRoleArn=settings.role,
+            PrimaryContainer=container,
+            EnableNetworkIsolation=True,
         )
     except sagemaker.exceptions.ClientError as error:
         if not exists_already(error):  # otherwise another try was faster, and its model is adopted
@@ -148,5 +155,5 @@ def upload_archive(archive: Path, folder: str, files: Any) -> str:
             raise
         size = -1
     if size != archive.stat().st_size:
-        files.upload_file(str(archive), bucket, key)
+        write("s3", files, "upload_file", str(archive), bucket, key)
     return address

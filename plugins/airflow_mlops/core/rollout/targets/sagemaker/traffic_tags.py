@@ -12,6 +12,7 @@ from typing import Any, cast
 from urllib.parse import quote, unquote
 
 from airflow_mlops.core.errors import RolloutError
+from airflow_mlops.core.fault_point import write
 from airflow_mlops.core.ports.rollout_target import Kind, OlderTrafficError, Traffic
 
 PREFIX = "airflow-mlops/told/"
@@ -122,10 +123,10 @@ class TrafficTags:
             self._write(AppliedTraffic(traffic, now if earlier is None else earlier.since))
         older = [f"{PREFIX}{entry.traffic.order}" for entry in entries if entry.traffic.order < traffic.order]
         if older:
-            self.client.delete_tags(ResourceArn=self.arn, TagKeys=older)
+            write("sagemaker", self.client, "delete_tags", ResourceArn=self.arn, TagKeys=older)
 
     def _write(self, entry: AppliedTraffic) -> None:
-        self.client.add_tags(ResourceArn=self.arn, Tags=[entry.tag()])
+        write("sagemaker", self.client, "add_tags", ResourceArn=self.arn, Tags=[entry.tag()])
 
 
 def differences(first: Traffic, second: Traffic) -> str:
