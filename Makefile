@@ -5,6 +5,7 @@
 #   make test      every test but the end-to-end run, suite by suite, with times   (PROCESSES=1 in one process each)
 #                  (COVERAGE=1 measures the branches of the core, too)
 #   make e2e       one short run with real processes
+#   make drill     every write of a loop disturbed, tried again and checked   (EVERY=1 with each fault, and real kills)
 #   make feast     the tests of the Feast source, in an environment of its own
 #   make step      the tests of a fit where Airflow is not, in an environment of its own
 #   make gateway   the tests of a gateway where Airflow is not, in an environment of its own
@@ -25,7 +26,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus test e2e feast step gateway kserve wheel site torch check bench docs lock clean
+.PHONY: help env data demo chromium prometheus test e2e drill feast step gateway kserve wheel site torch check bench docs lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -183,6 +184,10 @@ test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus
 	    && $(VENV)/bin/coverage report --data-file=build/coverage/all --fail-under=$(BRANCHES) || failed="$$failed coverage"; \
 	fi; \
 	if [ -n "$$failed" ]; then echo "make: failed:$$failed" >&2; exit 1; fi
+
+drill: $(PROJECT_STAMP)
+	@$(PYTHON) -m tests.drill $(if $(EVERY),--every)
+	@$(if $(EVERY),$(PYTHON) -m tests.drill.kills)
 
 e2e: $(PROJECT_STAMP) $(DATA_STAMP)
 	@$(PYTHON) -m pytest tests/e2e $(PYTEST)

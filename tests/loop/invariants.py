@@ -53,11 +53,11 @@ def assert_no_row_is_lost(workspace: Workspace, records: list[Record]) -> None:
             assert held.num_rows == published.quarantined, partition
 
 
-def versions_in_registry(model: str) -> dict[str, str]:
-    """Return the operation of every version that MLflow knows, by its number."""
+def versions_in_registry(model: str, uri: str = "") -> dict[str, str]:
+    """Return the operation of every version that MLflow knows, by its number; of the embedded one unless named."""
     from mlflow import MlflowClient
 
-    uri = embedded_stores().tracking_uri
+    uri = uri or embedded_stores().tracking_uri
     versions = MlflowClient(tracking_uri=uri, registry_uri=uri).search_model_versions(f"name = '{model}'")
     return {str(version.version): str(version.tags[OPERATION]) for version in versions if GHOST_OF not in version.tags}
 
@@ -67,7 +67,7 @@ def assert_one_version_for_each_request(workspace: Workspace, records: list[Reco
     registered = [record.details for record in records if record.kind == "candidate_registered"]
     assert not repeated(details.request for details in registered)
     assert not repeated(details.version for details in registered)
-    known = versions_in_registry(workspace.loop.model) if registered else {}
+    known = versions_in_registry(workspace.loop.model, workspace.ports.addresses.registry) if registered else {}
     assert not repeated(known.values())
     assert {details.version for details in registered} <= set(known)
 

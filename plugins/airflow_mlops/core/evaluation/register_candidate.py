@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_mlops.core.declaration.own_types import type_name
 from airflow_mlops.core.errors import RegistryError
+from airflow_mlops.core.evaluation.evaluate_candidates import require_gates
 from airflow_mlops.core.evaluation.model_interface import interface_of_candidate
 from airflow_mlops.core.evaluation.record_recall import record_recall
 from airflow_mlops.core.evaluation.track_training import run_parameters
@@ -40,18 +41,21 @@ JUDGED_TAGS = ("decision", "evaluation")
 def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated: dict[str, Any]) -> dict[str, Any]:
     """Register the candidate as a version of the model, and return its number and record.
 
-    An earlier champion that was chosen is no new version: its recall is recorded.
+    The gates are asked once more: in Airflow somebody can mark the task that asks them as a success. An earlier champion that was chosen is no new version: its recall is recorded.
 
     The request, the digest of the evaluation, the environment, the bill of materials and the columns that the model
     takes are stored with it, and all of its files are signed. The alias ``candidate`` follows the record.
 
     Raises
     ------
+    GateError
+        If a gate failed, or the report is about another request, holdout or file; that is recorded.
     RegistryError
         If the registry returns something else than was registered.
     NotReadyError
         If an earlier champion was taken back since the evaluation, or serves by now.
     """
+    require_gates(workspace, request, evaluated)
     if evaluated.get("recalled"):
         return record_recall(workspace, request, evaluated)
     name = str(evaluated["candidate"])
