@@ -186,7 +186,7 @@ test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus
 	if [ -n "$$failed" ]; then echo "make: failed:$$failed" >&2; exit 1; fi
 
 drill: $(PROJECT_STAMP)
-	@$(PYTHON) -m tests.drill $(if $(EVERY),--every)
+	@$(PYTHON) -m tests.drill $(if $(EVERY),--every --processes $(PROCESSES))
 	@$(if $(EVERY),$(PYTHON) -m tests.drill.kills)
 
 e2e: $(PROJECT_STAMP) $(DATA_STAMP)

@@ -52,6 +52,7 @@ MODULES = {
     "page_50_models": "pages",
     "page_model": "pages",
     "newcomer_commands": "newcomer",
+    "soak_turns": "soak",
 }
 """The module of each benchmark, whose function has its name, in the order of a whole run."""
 

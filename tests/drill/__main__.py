@@ -14,9 +14,10 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import cycle
 from pathlib import Path
@@ -98,7 +99,7 @@ def run_shard(arguments: argparse.Namespace, shard: int, folder: Path) -> int:
                 summary.violations.append(f"{words}: {error}")
                 tell(shard, f"VIOLATION: {words}: {error}")
             summary.tried[trial.fault] += 1
-    (folder / f"{shard}.json").write_text(json.dumps(asdict(summary)))
+    (folder / f"{shard}.json").write_text(json.dumps(vars(summary)))
     return 0
 
 
@@ -116,6 +117,8 @@ def run_shards(arguments: argparse.Namespace, folder: Path) -> list[dict[str, An
             status = 1
             try:
                 status = run_shard(arguments, shard, folder)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -149,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the drill; return 1 if anything broke."""
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__.partition("\n")[0])
     parser.add_argument("--every", action="store_true", help="each point with each fault; else each point once")
-    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--processes", type=int, default=1, help="processes that share the trials")
     arguments = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="airflow-mlops-drill-"))
     try:

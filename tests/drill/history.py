@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -246,16 +247,16 @@ def rolled_out(key: str, *stages: int, analysed: bool = True) -> Iterator[Step]:
     """Yield the tasks of the Dag that rolls a candidate out, for the stages that are named."""
     yield Step("start", lambda workspace, _: start_rollout(workspace, key))
     for index in stages:
-        yield Step("enter", lambda workspace, results, at=index: _entered(workspace, results, at, key))
+        yield Step("enter", partial(_entered, index=index, key=key))
         if analysed and index < 2:  # the last stage is live, and has no analysis
-            yield Step("analyse", lambda workspace, results, at=index: _analysed(workspace, results, at, key))
+            yield Step("analyse", partial(_analysed, index=index, key=key))
 
 
-def _entered(workspace: Workspace, results: Results, index: int, key: str) -> Any:
+def _entered(workspace: Workspace, results: Results, *, index: int, key: str) -> Any:
     return enter_stage(workspace, results["start"], index, key).to_dict()
 
 
-def _analysed(workspace: Workspace, results: Results, index: int, key: str) -> Any:
+def _analysed(workspace: Workspace, results: Results, *, index: int, key: str) -> Any:
     return run_analysis(workspace, results["start"], index, key).to_dict()
 
 
@@ -340,14 +341,18 @@ def life_of_a_loop() -> Iterator[Step]:
     yield from answered(KEYS[5], approve=True)
     yield from rolled_out(KEYS[5], 0)
     yield acted("abort")
-    yield from ingested(BROKEN, refused="DataError")
+    yield from ingested(BROKEN, refused="PartitionRefusedError")
     yield notified()
+
+
+def _labelled(workspace: Workspace, _: Results, *, tick: str) -> Any:
+    return sorted(take_due_labels(workspace, tick))
 
 
 def life_with_late_labels() -> Iterator[Step]:
     """Yield the history of a loop whose labels come by themselves, and whom regret makes retrain."""
     for key in KEYS[:5]:
-        yield Step("labels", lambda workspace, _, tick=key: sorted(take_due_labels(workspace, tick)))
+        yield Step("labels", partial(_labelled, tick=key))
         yield from ingested(key)
         if key < KEYS[3]:
             continue

@@ -39,7 +39,7 @@ def assert_invariants(workspace: Workspace) -> None:
     assert_a_step_is_recorded_once(records)
 
 
-def assert_no_row_is_lost(workspace: Workspace, records: list[Record]) -> None:
+def assert_no_row_is_lost(workspace: Workspace, records: list[Record[Any]]) -> None:
     """Every row that arrived is published or in quarantine, and both tables hold what the ledger says."""
     for record in records:
         if isinstance(record.details, SnapshotPublished):
@@ -62,7 +62,7 @@ def versions_in_registry(model: str, uri: str = "") -> dict[str, str]:
     return {str(version.version): str(version.tags[OPERATION]) for version in versions if GHOST_OF not in version.tags}
 
 
-def assert_one_version_for_each_request(workspace: Workspace, records: list[Record]) -> None:
+def assert_one_version_for_each_request(workspace: Workspace, records: list[Record[Any]]) -> None:
     """One request gives at most one version, in the ledger and in the registry."""
     registered = [record.details for record in records if record.kind == "candidate_registered"]
     assert not repeated(details.request for details in registered)
@@ -72,7 +72,7 @@ def assert_one_version_for_each_request(workspace: Workspace, records: list[Reco
     assert {details.version for details in registered} <= set(known)
 
 
-def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: list[Record]) -> None:
+def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: list[Record[Any]]) -> None:
     """The newest promotion, or what a rollback brought back, is the champion; aliases follow; the artefact loads."""
     state = fold(records)
     promoted = [record for record in records if record.kind == "promoted"]
@@ -94,7 +94,7 @@ def assert_champion_is_the_head_and_can_be_read(workspace: Workspace, records: l
     assert hasattr(load_version(workspace, state.champion), "predict")
 
 
-def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, records: list[Record]) -> None:
+def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, records: list[Record[Any]]) -> None:
     """Behind every version lies a report with numbers, on the data of its own window, in which all gates passed."""
     for record in records:
         if record.kind != "candidate_registered":
@@ -114,7 +114,7 @@ def assert_nobody_was_promoted_without_passed_gates(workspace: Workspace, record
             assert known[pin.partition].digest == pin.digest
 
 
-def assert_who_was_recalled_had_served_and_passed_again(workspace: Workspace, records: list[Record]) -> None:
+def assert_who_was_recalled_had_served_and_passed_again(workspace: Workspace, records: list[Record[Any]]) -> None:
     """A recall is of an earlier champion, older than the rows that it was judged on, whose gates all passed there."""
     for record in records:
         if record.kind != "version_recalled":
@@ -134,7 +134,7 @@ def assert_who_was_recalled_had_served_and_passed_again(workspace: Workspace, re
         assert fitted.isdisjoint(pin["partition"] for pin in report["holdout"]["pins"])
 
 
-def assert_nothing_saw_what_came_later(records: list[Record]) -> None:
+def assert_nothing_saw_what_came_later(records: list[Record[Any]]) -> None:
     """Check that training, scores, verdicts and decisions for a partition rest on partitions up to it."""
     state = fold(records)
     made = {number: version.partition for number, version in state.versions.items()}
@@ -160,7 +160,7 @@ def assert_nothing_saw_what_came_later(records: list[Record]) -> None:
     assert all(not judged.historical or judged.verdict != "alarm" for judged in state.drift.values())
 
 
-def assert_a_rolled_back_version_stays_away(records: list[Record]) -> None:
+def assert_a_rolled_back_version_stays_away(records: list[Record[Any]]) -> None:
     """A version that was rolled back or rejected does not serve again, unless a person lifted that."""
     away: set[str] = set()
     for record in records:
@@ -176,7 +176,7 @@ def assert_a_rolled_back_version_stays_away(records: list[Record]) -> None:
             assert version not in away
 
 
-def assert_one_retrain_at_a_time(workspace: Workspace, records: list[Record]) -> None:
+def assert_one_retrain_at_a_time(workspace: Workspace, records: list[Record[Any]]) -> None:
     """No retrain is decided while another is under way, twice for a partition, in the cooldown or past the budget."""
     declared = workspace.loop.retrain
     yes = [record for record in records if record.kind == "retrain_decided" and record.details.retrain]
@@ -195,7 +195,7 @@ def assert_one_retrain_at_a_time(workspace: Workspace, records: list[Record]) ->
     assert set(started) <= {record.sequence for record in yes}
 
 
-def assert_a_step_is_recorded_once(records: list[Record]) -> None:
+def assert_a_step_is_recorded_once(records: list[Record[Any]]) -> None:
     """No operation, and no fact about the same content of a partition, stands in the ledger twice."""
     assert not repeated(record.operation for record in records)
     facts = [record for record in records if isinstance(record.details, PredictionsPublished | WindowJudged)]

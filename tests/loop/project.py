@@ -145,11 +145,11 @@ class Project:
         return open_workspace(Loop(**self.fields), self.stores or embedded_stores(), root=self.root, actor="test")
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> list[Record[Any]]:
         """All ledger records, oldest first."""
         return list(self.workspace.ledger.records())
 
-    def of_kind(self, *kinds: str) -> list[Record]:
+    def of_kind(self, *kinds: str) -> list[Record[Any]]:
         """Return the ledger records of some kinds, oldest first."""
         return [record for record in self.records if record.kind in kinds]
 

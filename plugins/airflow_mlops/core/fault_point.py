@@ -56,4 +56,6 @@ def fault_point(name: str) -> None:
         raise ValueError(f"{VARIABLE}: {fault!r} is no fault; one of {', '.join(FAULTS)}")
     if fault == "raise":
         raise InjectedError(f"fault injected at {name}")
+    if fault == "stop":
+        del os.environ[VARIABLE]  # once it goes on, it passes here like any other
     os.kill(os.getpid(), signal.SIGKILL if fault == "kill" else signal.SIGSTOP)

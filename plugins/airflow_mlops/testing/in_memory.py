@@ -76,7 +76,7 @@ class InMemoryTable:
     def write(self, partition: str, rows: pa.Table | pa.RecordBatchReader) -> int:
         """Replace a partition; see :meth:`airflow_mlops.core.ports.partitions.PartitionedTable.write`."""
         table = rows if isinstance(rows, pa.Table) else rows.read_all()
-        with self._lock:
+        with self._lock, external_write("memory.write_table"):
             newest = self._versions[-1] if self._versions else {}
             self._versions.append({**newest, partition: table})
             return len(self._versions) - 1
@@ -221,7 +221,8 @@ class InMemoryEvidence:
         """Store ``document`` and return its digest."""
         content = canonical_json(document).encode()
         digest = hashlib.sha256(content).hexdigest()
-        self.contents.setdefault(digest, content)
+        with external_write("memory.put_evidence"):
+            self.contents.setdefault(digest, content)
         return digest
 
     def get(self, digest: str) -> Any:

@@ -67,7 +67,8 @@ class InMemoryRegistry:
             while not numbers or numbers[0] in registration.taken:
                 self.deleted.update(numbers)
                 tags = dict(registration.tags)
-                self.versions.append(KeptVersion(registration.operation, content, registration, files, tags))
+                with external_write("registry.register"):
+                    self.versions.append(KeptVersion(registration.operation, content, registration, files, tags))
                 numbers = [str(len(self.versions))]
         self.mark_ghosts()
         return numbers[0]

@@ -82,7 +82,9 @@ class DeltaPartitions:
             raise DataError(f"{self._folder.uri}: no commit in {ATTEMPTS} attempts: {error}") from error
         except (OSError, DataError):
             raise  # a full disk says nothing about the rows
-        except Exception as error:  # the library raises a bare Exception for some types
+        except Exception as error:
+            if type(error) is not Exception and not isinstance(error, DeltaError | pa.ArrowException):
+                raise  # nor does anything but the library's own errors, of which some have no type
             reason = str(error).partition("\n")[0]
             raise DataError(f"{self._folder.uri}: partition {partition} cannot be written: {reason}") from error
 

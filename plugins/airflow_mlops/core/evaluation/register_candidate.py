@@ -41,7 +41,9 @@ JUDGED_TAGS = ("decision", "evaluation")
 def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated: dict[str, Any]) -> dict[str, Any]:
     """Register the candidate as a version of the model, and return its number and record.
 
-    The gates are asked once more: in Airflow somebody can mark the task that asks them as a success. An earlier champion that was chosen is no new version: its recall is recorded.
+    The gates are asked once more, since in Airflow somebody can mark the task that asks them as a success.
+
+    An earlier champion that was chosen is no new version: its recall is recorded.
 
     The request, the digest of the evaluation, the environment, the bill of materials and the columns that the model
     takes are stored with it, and all of its files are signed. The alias ``candidate`` follows the record.

@@ -110,7 +110,8 @@ def record_approval(workspace: Workspace, version: Version, by: tuple[str, ...],
     if reason is not None:
         _record(workspace, version, ApprovalVoid(version=version.number, by=name, reason=reason))
         raise PolicyError(reason)
-    _record(workspace, version, Approved(version=version.number, by=name, made_by=tuple(sorted(behind))))
+    if version.number not in workspace.state().approved:  # a task that is tried again gives no second approval
+        _record(workspace, version, Approved(version=version.number, by=name, made_by=tuple(sorted(behind))))
 
 
 def why_void(version: Version, by: tuple[str, ...], behind: set[str]) -> str | None:
@@ -133,7 +134,8 @@ def why_void(version: Version, by: tuple[str, ...], behind: set[str]) -> str | N
 def record_rejection(workspace: Workspace, version: Version, by: str, reason: str) -> None:
     """Record that a person refused a version: it is quarantined and never rolled out, unless that is lifted."""
     message = f"rejected by {by}" + (f": {reason}" if reason else "")
-    _record(workspace, version, Rejected(version=version.number, by=by, reason=message))
+    if version.number not in workspace.state().quarantined:
+        _record(workspace, version, Rejected(version=version.number, by=by, reason=message))
     reconcile(workspace)
 
 
