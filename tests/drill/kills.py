@@ -126,11 +126,13 @@ class KillableStack(LocalStack):
     def _kill_postgres(self) -> None:
         pid = int((self.home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
         server = psutil.Process(pid)
-        for process in (server, *server.children()):
+        processes = [server, *server.children()]
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
-        psutil.wait_procs([server], timeout=30)
         postgres = self._running_postgres()
+        psutil.wait_procs(processes, timeout=30)
+        postgres._server.ensure_postgres_running()
         postgres._connections.clear()
         postgres.start()
         self._commit_for_good()

@@ -86,7 +86,7 @@ class Drill:
         history = History(steps)
         for number, step in enumerate(steps):
             told(f"{number + 1}/{len(steps)} {step.name}")
-            shutil.copytree(self.place.root, self.folder / str(number), symlinks=True)
+            copy_place(self.place.root, self.folder / str(number))
             (self.folder / f"{number}.json").write_text(json.dumps(self._results(history)))
             status, answer = self._wait(self._fork(step, self._results(history), traced=True), LONGEST)
             if status != 0:
@@ -108,7 +108,7 @@ class Drill:
         """
         step = history.steps[reached.step]
         shutil.rmtree(self.place.root)
-        shutil.copytree(self.folder / str(reached.step), self.place.root, symlinks=True)
+        copy_place(self.folder / str(reached.step), self.place.root)
         results = json.loads((self.folder / f"{reached.step}.json").read_text())
         child = self._fork(step, results, fault=f"{reached.point}:{fault}")
         ended = self._stopped(child, step, results) if fault == "stop" else self._failed(child, fault)
@@ -239,6 +239,20 @@ class Drill:
         with contextlib.suppress(FileNotFoundError):
             return (self.folder / LOG).read_text(errors="replace")[-1500:]
         return ""
+
+
+def copy_place(source: Path, target: Path) -> None:
+    """Copy a place; files of the lake are linked, which are written once, under a name of their own."""
+
+    def copy_file(source: str, target: str) -> str:
+        if "/lake/" in source and source.endswith((".parquet", ".json", ".skops")):
+            os.link(source, target)
+        else:
+            shutil.copyfile(source, target)
+            shutil.copymode(source, target)
+        return target
+
+    shutil.copytree(source, target, symlinks=True, copy_function=copy_file)
 
 
 def import_all(names: list[str]) -> None:

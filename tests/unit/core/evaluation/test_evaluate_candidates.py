@@ -268,6 +268,18 @@ def test_a_metric_that_divides_by_zero_fails_a_gate_and_is_unknown_where_none_as
     assert_champion_stays(workspace, why)
 
 
+def test_nothing_is_registered_past_a_gate_that_was_not_asked(tmp_path: Path) -> None:
+    """In Airflow somebody can mark the task that asks the gates as a success."""
+    workspace = with_champion(weeks(), tmp_path, gates=[{"metric": "mae", "at_most": 5}])
+    request, fits = fit_all(workspace, week(3))
+    strict = replace(workspace, loop=toy_loop(gates=[{"metric": "mae", "at_most": 0.01}]))
+    evaluated = evaluate_candidates(strict, request, fits)
+    with pytest.raises(GateError, match=r"mae at most 0.01: "):
+        register_candidate(strict, request, evaluated)
+    assert [version.number for version in workspace.registry.all_versions()] == ["1"]
+    assert_champion_stays(workspace, "mae at most 0.01: ")
+
+
 CLASSES: dict[str, Any] = {
     "train": {"function": f"{__name__}:classes", "window": 2},
     "gates": [

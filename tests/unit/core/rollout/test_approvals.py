@@ -147,3 +147,15 @@ def test_a_question_is_on_record_once_for_a_version_and_once_for_each_step(tmp_p
     assert [(record.details.version, record.details.name) for record in wanted] == [("1", ""), ("1", "canary_10")]
     assert {record.partition for record in wanted} == {week(2)}
     assert workspace.state().candidate == version
+
+
+def test_an_answer_that_is_recorded_again_is_one_answer(tmp_path: Path) -> None:
+    workspace = waiting_candidate(tmp_path, "toy_train/fit/scheduled")
+    version = version_to_approve(workspace, week(2))
+    for _ in range(2):
+        record_approval(workspace, version, ("ben",), started_by=None)
+    for _ in range(2):
+        record_rejection(workspace, version, "ben", "I was wrong")
+    kinds = [record.kind for record in workspace.ledger.records()]
+    assert (kinds.count("approved"), kinds.count("rejected")) == (1, 1)
+    assert list(workspace.state().quarantined) == ["1"]
