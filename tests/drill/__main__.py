@@ -58,7 +58,7 @@ def trials_of(history: History, *, every: bool, shard: int, shards: int) -> list
     ----------
     every : bool
         Whether each point is tried with each fault, in the first and the last step of each name that passes it; else
-        it is tried once in the first step that passes it, with the faults in turn.
+        each write is disturbed once, in the first step that makes it, before or after it and by the faults in turn.
     """
     chosen: list[Trial] = []
     if every:
@@ -68,10 +68,11 @@ def trials_of(history: History, *, every: bool, shard: int, shards: int) -> list
         ends = [place for found in places.values() for place in dict.fromkeys((found[0], found[-1]))]
         chosen = [Trial(reached, fault) for reached in ends for fault in FAULTS]
     else:
-        first: dict[str, Reached] = {}
+        first: dict[str, list[Reached]] = {}
         for reached in history.reached():
-            first.setdefault(reached.point, reached)
-        chosen = [Trial(reached, fault) for reached, fault in zip(first.values(), cycle(FAULTS), strict=False)]
+            first.setdefault(reached.point.rpartition(".")[0], []).append(reached)
+        sides = (points[number % 2] for number, points in enumerate(first.values()))
+        chosen = [Trial(reached, fault) for reached, fault in zip(sides, cycle(FAULTS), strict=False)]
     return chosen[shard::shards]
 
 
@@ -151,7 +152,7 @@ def add_up(found: list[dict[str, Any]]) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the drill; return 1 if anything broke."""
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__.partition("\n")[0])
-    parser.add_argument("--every", action="store_true", help="each point with each fault; else each point once")
+    parser.add_argument("--every", action="store_true", help="each point with each fault; else each write once")
     parser.add_argument("--processes", type=int, default=1, help="processes that share the trials")
     arguments = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="airflow-mlops-drill-"))
