@@ -16,6 +16,7 @@
 #   make check     format, lint, types, layers, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
 #   make docs      write the pages of docs/reference from the code
+#   make screenshots   draw the pictures of docs/images that show pages, by the tests that hold them
 #   make lock      resolve the hashed requirement files again          (UPGRADE=1 takes newer versions)
 #   make env       the environment alone
 #   make data      the partitions of the flights alone
@@ -26,7 +27,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus test e2e drill feast step gateway kserve wheel site torch check bench docs lock clean
+.PHONY: help env data demo chromium prometheus test e2e drill feast step gateway kserve wheel site torch check bench docs screenshots lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -310,13 +311,19 @@ bench: $(PROJECT_STAMP) $(DATA_STAMP) $(MLSERVER_STAMP) $(NANNYML_STAMP)
 docs: $(PROJECT_STAMP)
 	@$(PYTHON) docs/reference/generate.py
 
+# The tests write a picture only of a page that shows what it should. What was drawn replaces what stands in the docs.
+screenshots: $(PROJECT_STAMP) | chromium
+	@rm -rf build/screenshots/docs
+	@$(PYTHON) -m pytest tests/loop/test_screenshots.py $(PYTEST)
+	@cp build/screenshots/docs/*.png docs/images/
+
 # The development file first: the runtime file is cut from it, so the two never disagree about a version.
 # What stands in a file is kept while pyproject.toml still allows it; UPGRADE=1 lets go.
 lock: $(TOOLS_STAMP)
 	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra gateway --extra onnx --extra demo --extra evidently --extra river \
 	  --extra iceberg --extra excel --extra mysql --extra lightgbm --extra xgboost --extra catboost --extra optuna --extra openlineage \
 	  --group test --group browser --group check --group build --output-file requirements-dev.lock
-	@$(RESOLVE) pyproject.toml --extra postgres --constraints requirements-dev.lock --output-file requirements.lock
+	@$(RESOLVE) pyproject.toml --extra postgres --extra metrics --constraints requirements-dev.lock --output-file requirements.lock
 	@$(RESOLVE) requirements-step.in --constraints requirements-dev.lock --output-file requirements-step.lock
 	@$(RESOLVE) requirements-gateway.in --constraints requirements-dev.lock --output-file requirements-gateway.lock
 	@for peer in mlserver nannyml; do \

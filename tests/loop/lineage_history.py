@@ -56,6 +56,27 @@ with DAG("broken", schedule=None):
     step = {"loop": "include/loops/MODEL.yaml", "root": "ROOT", "partition": "2013-01-06T00:00:00"}
     BrokenSnapshotOperator(task_id="snapshot", **step) >> VerifyVersionsOperator(task_id="verify", **step)
 """
+ALONE = """
+from airflow.sdk import DAG
+
+from airflow_mlops import ValidateSnapshotOperator, ValidateTableOperator
+from airflow_mlops.operators.watch import ProfilePartitionOperator
+
+FILLED = [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "x1"}}]
+DEAR = [{"type": "expect_column_values_to_be_between", "kwargs": {"column": "x1", "min_value": 99}}]
+
+
+with DAG("alone", schedule=None):
+    here = {"root": "ROOT", "expectations": FILLED}
+    ValidateSnapshotOperator(task_id="file", rows="FILE", **here)
+    ValidateSnapshotOperator(task_id="refused", rows="FILE", root="ROOT", expectations=DEAR)
+    ValidateSnapshotOperator(task_id="frame", python_callable=lambda: [{"x1": 1.0}], **here)
+    ValidateTableOperator(task_id="table", conn_id="shop_db", table="prices", **here)
+    both = "SELECT x1 FROM prices JOIN shops USING (id)"
+    ValidateTableOperator(task_id="query", conn_id="shop_db", query=both, **here)
+    ValidateTableOperator(task_id="missing", conn_id="shop_db", table="nowhere", **here)
+    ProfilePartitionOperator(task_id="profile", loop="include/loops/MODEL.yaml", root="ROOT", partition="KEY")
+"""
 WATCH = {"drift": {"alarm_rate": 0.001}, "performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}}
 ROLLOUT = {"stages": [{"shadow": 100, "bake": 1}, {"live": 100}], "min_rows": 20}
 
@@ -108,6 +129,33 @@ def broken_lineage(folder: Path) -> tuple[Project, InProcessScheduler]:
     return project, scheduler
 
 
+def alone(folder: Path) -> tuple[Project, InProcessScheduler]:
+    """Run a Dag of operators outside of a loop: on a file, a frame, tables of a database, and a partition."""
+    import sqlite3
+
+    from airflow_mlops.testing.scheduler import InProcessScheduler
+    from tests.loop.project import KEYS
+
+    project = _project(folder, {})
+    project.seed(KEYS[:2])
+    database = folder / "shop.db"
+    with sqlite3.connect(database) as connection:
+        connection.executescript(
+            "CREATE TABLE prices (id TEXT, x1 REAL); CREATE TABLE shops (id TEXT);"
+            "INSERT INTO prices VALUES ('a', 1), ('b', 2); INSERT INTO shops VALUES ('a')"
+        )
+    os.environ["AIRFLOW_CONN_SHOP_DB"] = json.dumps({"conn_type": "sqlite", "host": str(database)})
+    values = {"MODEL": project.model, "ROOT": str(folder), "KEY": KEYS[1], "FILE": str(project.file(KEYS[0]))}
+    text = ALONE
+    for name, value in values.items():
+        text = text.replace(name, value)
+    (project.dags / "alone.py").write_text(text)
+    scheduler = InProcessScheduler(project.dags)
+    scheduler.trigger("alone")
+    scheduler.run_until_idle()
+    return project, scheduler
+
+
 def _project(folder: Path, data: dict[str, Any], **changes: Any) -> Project:
     from tests.loop.project import make_project
 
@@ -121,6 +169,7 @@ HISTORIES: dict[str, Callable[[Path], tuple[Project, InProcessScheduler]]] = {
     "there_and_back": there_and_back,
     "from_a_service": from_a_service,
     "broken_lineage": broken_lineage,
+    "alone": alone,
 }
 
 

@@ -257,9 +257,9 @@ def why(scheduler: InProcessScheduler, task_id: str) -> str:
     return text
 
 
-def make_project(folder: Path, *, training: str = REGRESSION, **changes: Any) -> Project:
-    """Write a project with a model name, and so stores and modules, that no other test has."""
-    model = f"loop_{os.getpid()}_{next(_SERIAL)}"
+def make_project(folder: Path, *, model: str | None = None, training: str = REGRESSION, **changes: Any) -> Project:
+    """Write a project; unless it is given one, with a model name, and so stores and modules, that no other test has."""
+    model = model or f"loop_{os.getpid()}_{next(_SERIAL)}"
     fields = declaration(model, f"train_{model}.training:candidates", **changes)
     project = Project(folder, model, fields)
     for name in ("dags", "include/loops"):

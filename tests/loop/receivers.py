@@ -1,7 +1,8 @@
-"""Receivers on loopback: a webhook that keeps what is posted, and a mail server that keeps what is sent."""
+"""Receivers on loopback: a webhook that keeps what is posted, a mail server, and a collector of OpenTelemetry."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import socketserver
 import threading
@@ -11,7 +12,10 @@ from dataclasses import dataclass, field
 from email import message_from_string
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 @dataclass
@@ -57,6 +61,50 @@ def webhook() -> Iterator[Webhook]:
 
     with _serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
         kept.append(Webhook(port))
+        yield kept[0]
+
+
+@dataclass
+class SpanCollector:
+    """A running collector of OTLP over HTTP: its port, and the spans that it has taken."""
+
+    port: int
+    spans: list[Span] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a process whose spans come here."""
+        return {
+            "OTEL_TRACES_EXPORTER": "otlp_proto_http",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{self.port}/v1/traces",
+        }
+
+
+@contextmanager
+def span_collector() -> Iterator[SpanCollector]:
+    """Serve a collector inside the context."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    kept: list[SpanCollector] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            request = ExportTraceServiceRequest.FromString(body)
+            kept[0].spans += [
+                span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans
+            ]
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    with _serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        kept.append(SpanCollector(port))
         yield kept[0]
 
 

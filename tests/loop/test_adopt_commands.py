@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +91,26 @@ def test_a_version_of_staging_is_exported_adopted_and_rolled_out_by_airflow(
     assert inspect_versions(production.workspace).problems == []
     assert run(production, "history") == 0
     assert "adopted version 1 of staging as version 1 (linear)" in capsys.readouterr().out
+
+
+def test_a_program_is_given_the_archive_and_the_number_of_the_version(
+    staging: Project, production: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as there:
+        there.setenv("AIRFLOW_HOME", str(tmp_path / "staging"))
+        words = ["1", "--into", str(tmp_path), "--environment", "staging", "--with-example", "--json"]
+        assert run(staging, "export", *words) == 0
+    exported = json.loads(capsys.readouterr().out)
+    archive = tmp_path / f"{staging.model}-1.zip"
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert exported == {"model": staging.model, "version": "1", "file": str(archive), "sha256": digest}
+    for existed in (False, True):
+        assert run(production, "adopt", "--from", exported["file"], "--json") == 0
+        adopted = json.loads(capsys.readouterr().out)
+        assert (adopted["model"], adopted["number"], adopted["existed"]) == (production.model, "1", existed)
+        assert adopted["origin"] == "version 1 of staging"
+    assert run(production, "adopt", "--from", str(tmp_path / "none.zip"), "--json") == 1
+    assert capsys.readouterr().out == ""
 
 
 def test_what_cannot_be_exported_or_adopted_is_said_in_one_line(

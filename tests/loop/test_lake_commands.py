@@ -73,6 +73,14 @@ def test_a_row_in_quarantine_is_one_line_of_json_to_a_program(
     assert json.loads(line)["row"]["x1"] == "77"
 
 
+def test_a_program_is_given_what_a_release_came_to(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "quarantine", "release", "--partition", "2013-01-20", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["model"], printed["partition"]) == (project.model, KEYS[2])
+    assert (printed["released"], printed["kept"], printed["record"]) == (0, 1, None)
+    assert printed["reasons"] == {"x1: expect_column_values_to_be_between": 1}
+
+
 def test_a_partition_without_bad_rows_is_said_to_have_none(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +101,27 @@ def test_a_subject_is_forgotten_with_the_key_of_the_privacy_connection(
     assert "versions that had seen them: 1" in out
     assert not [record for record in project.records if SECRET in str(record) or KEY in str(record)]
     assert_invariants(project.workspace)
+
+
+def test_a_program_is_given_what_was_erased_and_not_of_whom(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MLOPS_PRIVACY", json.dumps({"conn_type": "generic", "password": SECRET}))
+    assert run(project, "forget", "--key", KEY, "--json") == 0
+    out = capsys.readouterr().out
+    assert (KEY in out, SECRET in out) == (False, False)
+    printed = json.loads(out)
+    assert (printed["snapshots"], printed["predictions"], printed["quarantine"]) == (1, 0, 0)
+    assert (list(printed["partitions"]), printed["models"], printed["model"]) == ([KEYS[0]], ["1"], project.model)
+    assert_invariants(project.workspace)
+
+
+def test_a_program_is_given_what_tidying_let_go_of(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "tidy", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["model"], printed["expired"]["snapshots"]) == (project.model, [KEYS[0]])
+    assert printed["files"]["snapshots"] == 0
+    assert sorted(project.workspace.state().published) == KEYS[1:3]
 
 
 def test_tidying_says_what_it_let_go_of(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -297,3 +297,62 @@ def test_lineage_that_cannot_be_read_or_sent_fails_no_task(tmp_path: Path) -> No
     assert (event["inputs"], event["outputs"]) == ([], [])
     assert event["run"]["facets"]["mlops_loop"]["partition"] == KEYS[0]
     assert refused["broken.verify"]["run"]["facets"]["mlops_loop"]["model"] == history.model
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The events that ended the tasks of operators outside of a loop, by the name of the task."""
+    with webhook() as receiver:
+        history = run_history("alone", tmp_path_factory.mktemp("alone"), receiver)
+    ended = [event for event in history.events if event["eventType"] in ("COMPLETE", "FAIL")]
+    events = {event["job"]["name"].partition(".")[2]: event for event in ended if "." in event["job"]["name"]}
+    assert set(events) == {"file", "refused", "frame", "table", "query", "missing", "profile"}, history.log[-2000:]
+    return {**events, "": {"root": history.root, "model": history.model}}
+
+
+def rules(event: dict[str, Any]) -> list[tuple[str, bool]]:
+    """Return the rules about the one input of an event, and whether they were met."""
+    (dataset,) = event["inputs"]
+    facet = dataset.get("inputFacets", {}).get("dataQualityAssertions", {})
+    return [(entry["assertion"], entry["success"]) for entry in facet.get("assertions", [])]
+
+
+def test_events_of_operators_outside_of_a_loop_are_of_the_specification(alone: dict[str, dict[str, Any]]) -> None:
+    for task, event in alone.items():
+        if task:
+            check_event(event)
+
+
+def test_a_file_that_is_validated_alone_is_an_input_with_the_result_of_each_rule(
+    alone: dict[str, dict[str, Any]],
+) -> None:
+    file = f"{alone['']['root']}/include/data/{alone['']['model']}/{partition_slug(KEYS[0])}.parquet"
+    for task, rule in (("file", "not_be_null"), ("refused", "be_between")):
+        event = alone[task]
+        assert (names(event["inputs"]), event["outputs"]) == ([("file", file)], [])
+        assert rules(event) == [(f"expect_column_values_to_{rule}", task == "file")]
+        assert event["inputs"][0]["inputFacets"]["inputStatistics"]["rowCount"] == 120
+    assert [alone[task]["eventType"] for task in ("file", "refused")] == ["COMPLETE", "FAIL"]
+
+
+def test_a_table_that_is_validated_alone_is_an_input_by_its_name_in_the_database(
+    alone: dict[str, dict[str, Any]],
+) -> None:
+    database = f"{alone['']['root']}/shop.db"
+    assert names(alone["table"]["inputs"]) == [("sqlite", f"{database}.prices")]
+    assert rules(alone["table"]) == [("expect_column_values_to_not_be_null", True)]
+    assert names(alone["query"]["inputs"]) == [("sqlite", f"{database}.{table}") for table in ("prices", "shops")]
+    assert (names(alone["missing"]["inputs"]), rules(alone["missing"])) == ([("sqlite", f"{database}.nowhere")], [])
+    assert alone["missing"]["eventType"] == "FAIL"
+
+
+def test_a_frame_has_no_name_and_a_profile_reads_the_snapshot(alone: dict[str, dict[str, Any]]) -> None:
+    assert (alone["frame"]["inputs"], alone["frame"]["outputs"]) == ([], [])
+    ((namespace, name),) = names(alone["profile"]["inputs"])
+    assert (namespace, name.endswith(f"/lake/{alone['']['model']}/snapshots")) == ("file", True)
+    assert version_of(alone["profile"]["inputs"][0]).startswith(f"{KEYS[1]}@")
+
+
+def test_a_task_without_a_loop_has_no_facet_of_one(alone: dict[str, dict[str, Any]]) -> None:
+    with_facet = {task for task, event in alone.items() if "mlops_loop" in event.get("run", {}).get("facets", {})}
+    assert with_facet == {"profile"}

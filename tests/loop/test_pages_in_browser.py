@@ -17,7 +17,7 @@ from airflow_mlops.core.ledger.rollout_details import RolledBack
 from airflow_mlops.testing.metadata import forget_everything, session_scope
 from airflow_mlops.testing.scheduler import InProcessScheduler
 from airflow_mlops.ui.airflow_facts import loop_facts
-from tests.headless_chromium import chromium
+from tests.headless_chromium import ARGUMENTS, chromium
 from tests.loop.airflow_pages import COOKIE, PREFIX, airflow_server, jwt_of
 from tests.loop.project import KEYS, Project, make_project, week
 
@@ -28,16 +28,6 @@ SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 WATCH = {"drift": {"min_effect": 0.1}, "performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}}
 ASKED = {"approval": "human", "stages": [{"live": 100}]}
 ROLLOUT = {"stages": [{"shadow": 100, "bake": 1}, {"live": 100}], "min_rows": 20}
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @dataclass

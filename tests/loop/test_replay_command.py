@@ -51,6 +51,22 @@ def test_a_history_is_read_from_the_source_replayed_and_drawn_and_the_lake_stays
     assert project.records == []
 
 
+def test_a_program_is_given_the_figures_and_the_advice_and_no_table(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = project.root / "for-programs"
+    arguments = ["--policies", "never,nightly", "--split", key_of(4), "--into", str(into)]
+    assert main(command(project, *arguments, "--json")) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("written") == [str(into / "replay.json"), str(into / "replay.png")]
+    assert printed == json.loads((into / "replay.json").read_text())
+    assert printed["model"] == project.model
+    assert main(command(project, *arguments)) == 0
+    out, _ = capsys.readouterr()
+    assert f"\nsuggested: {printed['advice']}\n" in out
+    assert out.endswith(f"\nwritten: replay.json and replay.png in {into}\n")
+
+
 def test_several_windows_are_compared_with_policies_in_one_table(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

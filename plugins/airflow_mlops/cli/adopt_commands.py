@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.loop_argument import add_command, name_unwritable_file, workspace_of
+from airflow_mlops.cli.loop_argument import add_command, add_json, name_unwritable_file, print_answer, workspace_of
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
@@ -30,6 +31,7 @@ def add_commands(commands: Commands) -> None:
     command.add_argument(
         "--with-example", action="store_true", help="let the few rows go with it that MLflow shows as an example"
     )
+    add_json(command)
     words = "make a version that another environment exported a candidate here, without training it again"
     command = add_command(commands, "adopt", adopt, words)
     command.add_argument(
@@ -45,6 +47,7 @@ def add_commands(commands: Commands) -> None:
         action="store_true",
         help="rely on the evaluation there, where no rows here have labels to judge it on",
     )
+    add_json(command)
 
 
 def export(args: argparse.Namespace) -> None:
@@ -57,7 +60,9 @@ def export(args: argparse.Namespace) -> None:
         file = export_version(
             workspace, args.version, args.into, environment=args.environment, with_example=args.with_example
         )
-    print(f"version {args.version} of {workspace.loop.model}: {file}, SHA-256 {file_digest(file)}")
+    model, digest = workspace.loop.model, file_digest(file)
+    values = {"model": model, "version": args.version, "file": str(file), "sha256": digest}
+    print_answer(args, values, [f"version {args.version} of {model}: {file}, SHA-256 {digest}"])
 
 
 def adopt(args: argparse.Namespace) -> None:
@@ -66,9 +71,8 @@ def adopt(args: argparse.Namespace) -> None:
 
     workspace = workspace_of(args)
     adopted = adopt_archive(workspace, args.source, unjudged=args.unjudged)
-    if adopted.existed:
-        print(f"{adopted.origin} is version {adopted.number} of {workspace.loop.model} here already")
-        return
-    print(f"{adopted.origin} is version {adopted.number} of {workspace.loop.model} here: {adopted.reason}")
     model = workspace.loop.model
-    print(f"its rollout begins with the next scored partition, or now: airflow dags trigger {model}_rollout")
+    name = f"{adopted.origin} is version {adopted.number} of {model} here"
+    started = f"its rollout begins with the next scored partition, or now: airflow dags trigger {model}_rollout"
+    lines = [f"{name} already"] if adopted.existed else [f"{name}: {adopted.reason}", started]
+    print_answer(args, {"model": model, **asdict(adopted)}, lines)

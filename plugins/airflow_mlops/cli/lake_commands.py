@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.cli.loop_argument import add_command, add_json, partition_named, print_answer, workspace_of
@@ -36,6 +37,7 @@ def add_commands(commands: Commands) -> None:
     release.add_argument("--partition", required=True, metavar="KEY", help="key of the partition")
     release.add_argument("--key", action="append", metavar="ROW", help="only the row with this key; can be repeated")
     release.add_argument("--accept", metavar="WHY", help="release rows that the suite still finds bad, for this reason")
+    add_json(release)
     forget = add_command(commands, "forget", forget_key, "erase a subject from snapshots, predictions and quarantine")
     forget.add_argument(
         "--key",
@@ -43,6 +45,7 @@ def add_commands(commands: Commands) -> None:
         metavar="KEY",
         help="the subject, as it stands in the source; a key of several columns as 1017+2",
     )
+    add_json(forget)
     words = "expire partitions beyond their retention, delete files that nothing needs"
     tidy_command = add_command(commands, "tidy", tidy, words)
     tidy_command.add_argument(
@@ -52,6 +55,7 @@ def add_commands(commands: Commands) -> None:
         metavar="HOURS",
         help="leave what became needless less long ago (24): an ingest may be under way; 0 where none is",
     )
+    add_json(tidy_command)
 
 
 def list_quarantine(args: argparse.Namespace) -> None:
@@ -98,33 +102,43 @@ def release_rows(args: argparse.Namespace) -> None:
     workspace = workspace_of(args)
     partition = partition_named(workspace, args.partition)
     result = release_quarantine(workspace, partition, GxValidator(), keys=args.key, accept=args.accept)
-    print(f"{partition}: {result.released:,} rows released, {result.kept:,} stay in quarantine")
-    for reason, count in sorted(result.reasons.items(), key=lambda pair: -pair[1])[:SHOWN]:
-        print(f"    {reason} ({count:,})")
+    lines = [f"{partition}: {result.released:,} rows released, {result.kept:,} stay in quarantine"]
+    reasons = sorted(result.reasons.items(), key=lambda pair: -pair[1])
+    lines += [f"    {reason} ({count:,})" for reason, count in reasons[:SHOWN]]
     if result.record is not None:
-        print(f"published anew as record {result.record}; the next score run scores it again")
+        lines.append(f"published anew as record {result.record}; the next score run scores it again")
     if result.outdated:
-        print(f"versions made from what stood there before: {', '.join(result.outdated)}")
+        lines.append(f"versions made from what stood there before: {', '.join(result.outdated)}")
+    print_answer(args, {"model": workspace.loop.model, "partition": partition, **asdict(result)}, lines)
 
 
 def forget_key(args: argparse.Namespace) -> None:
     """Erase a subject from snapshots, predictions and quarantine, and print how many rows that were."""
     from airflow_mlops.core.data.forget_subject import forget_subject
 
-    result = forget_subject(workspace_of(args), args.key)
-    print(
+    workspace = workspace_of(args)
+    result = forget_subject(workspace, args.key)
+    erased = (
         f"erased {result.snapshots:,} rows of snapshots, {result.predictions:,} of predictions, "
         f"{result.quarantine:,} of quarantine, in {len(result.partitions)} partitions; {result.files} files deleted"
     )
-    models = ", ".join(sorted(result.models))
-    print(f"versions that had seen them: {models}" if models else "no version of the model had seen them")
+    versions = sorted(result.models)
+    seen = (
+        f"versions that had seen them: {', '.join(versions)}" if versions else "no version of the model had seen them"
+    )
+    # The subject is in none of this: what a program keeps of the answer must not undo the erasure.
+    values = {"model": workspace.loop.model, **asdict(result), "models": versions}
+    print_answer(args, values, [erased, seen])
 
 
 def tidy(args: argparse.Namespace) -> None:
     """Expire partitions beyond their retention, delete unneeded files, and print the numbers by table."""
     from airflow_mlops.core.data.apply_retention import apply_retention
 
-    result = apply_retention(workspace_of(args), after_hours=args.after_hours)
-    for table, files in result.files.items():
-        expired = result.expired.get(table, [])
-        print(f"{table:<12} {len(expired):>5} partitions expired, {files:>5} files deleted")
+    workspace = workspace_of(args)
+    result = apply_retention(workspace, after_hours=args.after_hours)
+    lines = [
+        f"{table:<12} {len(result.expired.get(table, [])):>5} partitions expired, {files:>5} files deleted"
+        for table, files in result.files.items()
+    ]
+    print_answer(args, {"model": workspace.loop.model, **asdict(result)}, lines)

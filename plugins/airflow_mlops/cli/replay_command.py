@@ -8,16 +8,24 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops.cli.loop_argument import add_command, loop_of, name_unwritable_file, workspace_of
+from airflow_mlops.cli.loop_argument import (
+    add_command,
+    add_json,
+    loop_of,
+    name_unwritable_file,
+    print_answer,
+    workspace_of,
+)
 from airflow_mlops.core.errors import DeclarationError
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
     from airflow_mlops.core.declaration.loop import Loop
+    from airflow_mlops.core.replay.replay_report import ReplayReport
     from airflow_mlops.core.workspace import Workspace
 
 POLICIES = "declared,never,nightly,clock:4,alarm,regret:0.1"
@@ -41,6 +49,7 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--from-source", action="store_true", help="read the source, whatever the lake holds")
     command.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="fits at once (all cores)")
     command.add_argument("--into", type=Path, metavar="DIR", help="folder of replay.json and replay.png")
+    add_json(command)
 
 
 def replay(args: argparse.Namespace) -> None:
@@ -50,8 +59,7 @@ def replay(args: argparse.Namespace) -> None:
     from airflow_mlops.core.replay.fit_history import fit_history
     from airflow_mlops.core.replay.past_partitions import past_partitions
     from airflow_mlops.core.replay.replay_picture import draw_replay
-    from airflow_mlops.core.replay.replay_policy import LEFT_OUT
-    from airflow_mlops.core.replay.replay_report import limit_lines, recall_lines, report_replay, table, unused_lines
+    from airflow_mlops.core.replay.replay_report import report_replay
 
     loop = with_window(loop_of(args), args.window)
     names = [name.strip() for name in args.policies.split(",") if name.strip()]
@@ -72,17 +80,25 @@ def replay(args: argparse.Namespace) -> None:
     with name_unwritable_file(into / "replay.json"):
         (into / "replay.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     draw_replay(report, into / "replay.png")
+    values = {**report.to_dict(), "written": [str(into / f"replay.{end}") for end in ("json", "png")]}
+    written = f"written: replay.json and replay.png in {into}"
+    print_answer(args, values, [*replay_lines(loop, report), written])
+
+
+def replay_lines(loop: Loop, report: ReplayReport) -> Iterator[str]:
+    """Yield the lines of a replay for a person: the tables, the suggestion, and what was not replayed."""
+    from airflow_mlops.core.replay.replay_policy import LEFT_OUT
+    from airflow_mlops.core.replay.replay_report import limit_lines, recall_lines, table, unused_lines
+
     first, split_at = report.partitions[report.first][:10], report.partitions[report.split][:10]
-    print(f"{loop.model}, {report.metric}, seed {report.seed}, window {', '.join(map(str, loop.train.windows))}")
-    print("\n".join([f"\nfrom {first} to {report.partitions[-1][:10]}", *table(report.whole, report.metric)]))
-    print("\n".join([f"\nfrom {split_at}; a suggestion was chosen before", *table(report.later, report.metric)]))
+    yield f"{loop.model}, {report.metric}, seed {report.seed}, window {', '.join(map(str, loop.train.windows))}"
+    yield from [f"\nfrom {first} to {report.partitions[-1][:10]}", *table(report.whole, report.metric)]
+    yield from [f"\nfrom {split_at}; a suggestion was chosen before", *table(report.later, report.metric)]
     if report.windows is not None:
-        print("\n".join([f"\nbenefit by window and policy, from {first}", *report.windows.lines()]))
-    print(f"\nsuggested: {report.advice}")
-    for line in [*limit_lines(report), *recall_lines(report), *unused_lines(report)]:
-        print(line)
-    print(f"not replayed: {LEFT_OUT}")
-    print(f"written: replay.json and replay.png in {into}")
+        yield from [f"\nbenefit by window and policy, from {first}", *report.windows.lines()]
+    yield f"\nsuggested: {report.advice}"
+    yield from [*limit_lines(report), *recall_lines(report), *unused_lines(report)]
+    yield f"not replayed: {LEFT_OUT}"
 
 
 def with_window(loop: Loop, window: str | None) -> Loop:

@@ -21,7 +21,7 @@ from openlineage.client.facet_v2 import (
     schema_dataset,
 )
 
-from airflow_mlops.core.lineage.task_lineage import Assertion, Dataset, RecordReference, TaskLineage
+from airflow_mlops.core.lineage.task_lineage import Assertion, Dataset, Datasets, RecordReference, TaskLineage
 
 RUN_FACET = "mlops_loop"
 """Key of the run facet of this package."""
@@ -48,22 +48,28 @@ class MlopsLoopRunFacet(RunFacet):
         return SCHEMA_URL
 
 
-def operator_lineage(lineage: TaskLineage | None) -> OperatorLineage[Any, Any]:
-    """Return the lineage of a task as Airflow's provider takes it; empty where none was kept."""
+def operator_lineage(lineage: TaskLineage | Datasets | None) -> OperatorLineage[Any, Any]:
+    """Return the lineage of a task as Airflow's provider takes it; empty where none was kept.
+
+    A task without a loop has datasets alone, and no facet of a loop.
+    """
     if lineage is None:
         return OperatorLineage()
-    datasets = lineage.datasets
+    datasets = lineage if isinstance(lineage, Datasets) else lineage.datasets
     return OperatorLineage(
         inputs=[input_dataset(dataset) for dataset in datasets.inputs],
         outputs=[output_dataset(dataset) for dataset in datasets.outputs],
-        run_facets={
-            RUN_FACET: MlopsLoopRunFacet(
-                model=lineage.model,
-                partition=lineage.partition,
-                version=datasets.version,
-                records=[_reference(record) for record in lineage.records],
-            )
-        },
+        run_facets={} if isinstance(lineage, Datasets) else {RUN_FACET: loop_facet(lineage)},
+    )
+
+
+def loop_facet(lineage: TaskLineage) -> MlopsLoopRunFacet:
+    """Return the deed of a task in a loop."""
+    return MlopsLoopRunFacet(
+        model=lineage.model,
+        partition=lineage.partition,
+        version=lineage.datasets.version,
+        records=[_reference(record) for record in lineage.records],
     )
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
     from airflow.sdk.types import TaskInstanceKey
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.workspace import Workspace
+    from airflow_mlops.operators.stage_lineage import StageRun
 
 
 class ReportLink(BaseOperatorLink):
@@ -61,6 +63,12 @@ class RenderReportOperator(StageOperator):
         about_inputs = self.always or "drift" in alarms
         digests |= self._evidently(workspace, partition, reason) if self.wants_evidently(about_inputs) else {}
         return {"partition": partition, "page": self.drawn_at, **digests}
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the predictions with the verdicts on them."""
+        from airflow_mlops.core.lineage.model_lineage import watch_lineage
+
+        return watch_lineage(run.workspace, run.partition)
 
     def wants_evidently(self, about_inputs: bool) -> bool:
         """Return whether to render Evidently's page, given whether the report is about the inputs."""

@@ -16,15 +16,17 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops.core.errors import MlopsError
+from airflow_mlops.operators.stage_lineage import DatasetReporter
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.rollout.targets.sagemaker.deployment import Strategy
     from airflow_mlops.core.rollout.targets.sagemaker.endpoint import Endpoint
 
 
-class SageMakerEndpointOperator(BaseOperator):
+class SageMakerEndpointOperator(DatasetReporter, BaseOperator):
     """Change an endpoint, wait until it has settled, and verify the change; the base of the others.
 
     :param endpoint_name: name of the endpoint (templated)
@@ -69,6 +71,7 @@ class SageMakerEndpointOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Change the endpoint, and wait; see the class."""
         endpoint = self.endpoint()
+        self.keep_datasets(lambda: self.datasets(endpoint))
         with self.fail_without_retry():
             request = self.change(endpoint)
         if not self.wait_for_completion:
@@ -77,7 +80,7 @@ class SageMakerEndpointOperator(BaseOperator):
             self._defer(request)
         with self.fail_without_retry():
             endpoint.wait_until_settled()
-            return self.verify_change(endpoint, request)
+        return self._verify(endpoint, request)
 
     def execute_complete(self, context: Context, event: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
         """Go on once the endpoint has settled.
@@ -89,8 +92,32 @@ class SageMakerEndpointOperator(BaseOperator):
         if event["status"] != "settled":
             seconds = self.waiter_delay * self.waiter_max_attempts
             raise TargetError(f"endpoint {self.endpoint_name} has not settled in {seconds:g} s: {event['message']}")
+        endpoint = self.endpoint()
+        self.keep_datasets(lambda: self.datasets(endpoint))
+        return self._verify(endpoint, request)
+
+    def _verify(self, endpoint: Endpoint, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the verified change; only then the endpoint is an output of the task."""
         with self.fail_without_retry():
-            return self.verify_change(self.endpoint(), request)
+            verified = self.verify_change(endpoint, request)
+        self.keep_datasets(lambda: self.datasets(endpoint, served=True))
+        return verified
+
+    def datasets(self, endpoint: Endpoint, *, served: bool = False) -> Datasets:
+        """Return the models and configurations of the request, and the endpoint once it serves them."""
+        from airflow_mlops.core.lineage.task_lineage import Dataset, DatasetName, Datasets
+
+        namespace = f"sagemaker://{endpoint.client.meta.region_name}"
+        inputs = tuple(Dataset(DatasetName(namespace, name)) for name in self.input_names())
+        if not served:
+            return Datasets(inputs)
+        description = endpoint.describe() or {}
+        output = Dataset(DatasetName(namespace, self.endpoint_name), version=description.get("EndpointConfigName"))
+        return Datasets(inputs, (output,))
+
+    def input_names(self) -> list[str]:
+        """Return the names of the models and configurations that the change puts on the endpoint; none by default."""
+        return []
 
     def endpoint(self) -> Endpoint:
         """Return the endpoint."""
@@ -130,7 +157,7 @@ class SageMakerEndpointOperator(BaseOperator):
         from airflow_mlops.core.rollout.targets.sagemaker.endpoint import DeploymentRolledBackError, translate_errors
 
         try:
-            with translate_errors(f"endpoint {self.endpoint_name}"):
+            with self.keeping_error(), translate_errors(f"endpoint {self.endpoint_name}"):
                 yield
         except MlopsError as error:
             if error.retryable and not isinstance(error, DeploymentRolledBackError):
@@ -238,6 +265,10 @@ class SageMakerShadowOperator(SageMakerEndpointOperator):
         config = change_shadow(endpoint, shadow, self.share)
         return {"endpoint_name": self.endpoint_name, "endpoint_config_name": config}
 
+    def input_names(self) -> list[str]:
+        """Return the model that a shadow is started with."""
+        return [f"models/{self.model_name}"] if self.action == "start" else []
+
 
 class SageMakerGuardrailOperator(SageMakerEndpointOperator):
     """Deploy a configuration in steps, watched by alarms: SageMaker rolls back by itself when one of them goes off.
@@ -295,3 +326,7 @@ class SageMakerGuardrailOperator(SageMakerEndpointOperator):
         )
         deploy(endpoint, self.endpoint_config_name, DeploymentConfig=deployment)
         return {"endpoint_name": self.endpoint_name, "endpoint_config_name": self.endpoint_config_name}
+
+    def input_names(self) -> list[str]:
+        """Return the configuration that is deployed."""
+        return [f"endpoint-configs/{self.endpoint_config_name}"]

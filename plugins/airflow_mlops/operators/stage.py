@@ -16,6 +16,7 @@ from airflow_mlops.core.errors import MlopsError, NotReadyError
 from airflow_mlops.operators.links import ModelPageLink, mlflow_page
 from airflow_mlops.operators.notified import base_address, notify_decisions
 from airflow_mlops.operators.stage_lineage import LineageReporter
+from airflow_mlops.operators.stage_spans import observing_stage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -88,7 +89,9 @@ class StageOperator(LineageReporter, BaseOperator):
             )
             self.addresses[ModelPageLink.name] = f"{base_address()}/airflow-mlops/models/{workspace.loop.model}"
             with notify_decisions(workspace, context):
-                yield workspace, self.partition_of(workspace, context)
+                partition = self.partition_of(workspace, context)
+                with observing_stage(type(self), workspace.loop.model, partition):
+                    yield workspace, partition
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> Any:
         """Execute the step and return the value of its XCom, small JSON."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -55,20 +55,14 @@ class StageRun:
         return SourceNames(self.workspace.root, self.workspace.connections, database_address)
 
 
-class LineageReporter:
-    """The part of a stage operator that OpenLineage asks; it imports OpenLineage only then.
+class DatasetReporter:
+    """The part of an operator that OpenLineage asks; it imports OpenLineage only then.
 
-    A stage states its datasets in :meth:`lineage`. What goes wrong is logged, and fails no task.
+    An operator without a loop keeps its datasets by :meth:`keep_datasets`. An error of that is logged and fails none.
     """
 
-    kept_lineage: TaskLineage | None = None
+    kept_lineage: TaskLineage | Datasets | None = None
     kept_error: Exception | None = None
-
-    def lineage(self, run: StageRun) -> Datasets:
-        """Return the datasets that the stage read and wrote; none by default."""
-        from airflow_mlops.core.lineage.task_lineage import Datasets
-
-        return Datasets()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return the lineage that was kept, for an event of type COMPLETE."""
@@ -94,6 +88,28 @@ class LineageReporter:
         except Exception as error:
             self.kept_error = error
             raise
+
+    def keep_datasets(self, read: Callable[[], Datasets]) -> None:
+        """Keep the datasets that a function returns, if lineage is switched on; what it raises is logged.
+
+        The newest call counts: before the work, for the event of a failure, and after it.
+        """
+        if LISTENER not in sys.modules:
+            return
+        try:
+            self.kept_lineage = read()
+        except Exception:  # a connection, a query that nobody can parse, or anything else
+            LOG.warning("the lineage of this task is not known", exc_info=True)
+
+
+class LineageReporter(DatasetReporter):
+    """The same of a stage of a loop, which states its datasets in :meth:`lineage`."""
+
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the datasets that the stage read and wrote; none by default."""
+        from airflow_mlops.core.lineage.task_lineage import Datasets
+
+        return Datasets()
 
     @contextmanager
     def keeping_lineage(self, workspace: Workspace, partition: str) -> Iterator[StageRun]:

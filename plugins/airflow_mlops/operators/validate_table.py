@@ -10,13 +10,17 @@ from airflow.sdk import BaseOperator
 
 from airflow_mlops.operators.notified import Notify
 from airflow_mlops.operators.stage import translate_errors
+from airflow_mlops.operators.stage_lineage import DatasetReporter
 from airflow_mlops.operators.validation import report_findings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.lineage.task_lineage import Datasets
+    from airflow_mlops.core.validation.suite import ExpectationResult
 
-class ValidateTableOperator(BaseOperator):
+
+class ValidateTableOperator(DatasetReporter, BaseOperator):
     """Check expectations on a table or a query in its database, which counts; no row leaves it.
 
     :param conn_id: connection of the database, of any type whose provider gives a SQLAlchemy URL, or of SQLite
@@ -60,12 +64,22 @@ class ValidateTableOperator(BaseOperator):
         from airflow_mlops.core.validation.validate_rows import Findings, parse_expectations
         from airflow_mlops.hooks.connections import database_url
 
-        with translate_errors():
+        with self.keeping_error(), translate_errors():
+            self.keep_datasets(self.datasets)
             expectations = parse_expectations(self.expectations, Path(self.root))
             validator = GxSqlValidator(
                 database_url(self.conn_id), table=self.table, query=self.query, schema=self.schema
             )
             results = validator.check(expectations)
+            self.keep_datasets(lambda: self.datasets(results))
             return report_findings(
                 Findings(self.table or "the query", None, tuple(results)), context, self.notify, self.root
             )
+
+    def datasets(self, results: Sequence[ExpectationResult] = ()) -> Datasets:
+        """Return the tables that are read, with the result of each rule once there is one."""
+        from airflow_mlops.core.lineage.rule_results import table_lineage
+        from airflow_mlops.hooks.connections import database_address
+
+        address = database_address(self.conn_id)
+        return table_lineage(address, table=self.table, schema=self.schema, query=self.query, results=results)

@@ -78,8 +78,24 @@ class ValidateSnapshotOperator(StageOperator):
         """Validate; see the class."""
         if not self.alone:
             return super().execute(context)
-        with translate_errors():
-            return report_findings(self.findings(), context, self.notify, self.root)
+        with self.keeping_error(), translate_errors():
+            self.keep_datasets(self.datasets)
+            findings = self.findings()
+            self.keep_datasets(lambda: self.datasets(findings))
+            return report_findings(findings, context, self.notify, self.root)
+
+    def datasets(self, findings: Findings | None = None) -> Datasets:
+        """Return the file that is validated without a loop, with the result of each rule once there is one.
+
+        A data frame has no name outside of its task, and a checkpoint keeps its batches to itself.
+        """
+        from airflow_mlops.core.lineage.rule_results import file_lineage
+        from airflow_mlops.core.lineage.task_lineage import Datasets
+
+        if not isinstance(self.rows, str | Path):
+            return Datasets()
+        rows, results = (None, ()) if findings is None else (findings.rows, findings.results)
+        return file_lineage(self.rows, Path(self.root), rows=rows, results=results)
 
     def partition_of(self, workspace: Workspace, context: Context) -> str:
         """Return the partition of the manifest; without one, that of the run."""

@@ -61,6 +61,16 @@ class ProfilePartitionOperator(StageOperator):
         url = database_url(self.conn_id)
         return profile_table(workspace, partition, url, self.table, schema=self.schema, time=self.time)
 
+    def lineage(self, run: StageRun) -> Datasets:
+        """Return the table that was counted, or else the snapshot."""
+        from airflow_mlops.core.lineage.data_lineage import snapshot_of_partition
+        from airflow_mlops.core.lineage.rule_results import table_lineage
+        from airflow_mlops.hooks.connections import database_address
+
+        if self.conn_id is None:
+            return snapshot_of_partition(run.workspace, run.partition)
+        return table_lineage(database_address(self.conn_id), table=self.table, schema=self.schema)
+
 
 class DetectDriftOperator(StageOperator):
     """Compare the inputs of a scored partition with the champion's training window; returns the verdict."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from airflow_mlops.operators.sagemaker_endpoints import (
     SageMakerShadowOperator,
     SageMakerUpdateWeightsOperator,
 )
+from airflow_mlops.operators.stage_lineage import LISTENER
 from airflow_mlops.testing.metadata import create_metadata, forget_everything
 from airflow_mlops.testing.scheduler import InProcessScheduler
 from airflow_mlops.triggers.sagemaker_settled import EndpointSettledTrigger
@@ -244,3 +247,47 @@ def test_nothing_is_imported_or_asked_when_a_dag_file_is_read() -> None:
     ):
         operator: Any = kind(task_id="t", endpoint_name="e", aws_conn_id="nowhere", **more)
         assert operator.deferrable is False
+
+
+@pytest.fixture
+def lineage_is_on() -> Iterator[None]:
+    """Airflow has loaded the listener of OpenLineage, as where a transport is configured."""
+    present = LISTENER in sys.modules
+    importlib.import_module(LISTENER)
+    yield
+    if not present:
+        sys.modules.pop(LISTENER)
+
+
+def datasets_of(operator: SageMakerEndpointOperator, ended: str = "complete") -> tuple[list[str], list[str]]:
+    """Return the names of the inputs and of the outputs of an operator, as OpenLineage is told."""
+    lineage = getattr(operator, f"get_openlineage_facets_on_{ended}")(None)
+    assert {dataset.namespace for dataset in [*lineage.inputs, *lineage.outputs]} <= {"sagemaker://us-east-1"}
+    return [dataset.name for dataset in lineage.inputs], [dataset.name for dataset in lineage.outputs]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.usefixtures("lineage_is_on")
+def test_the_endpoint_is_an_output_and_what_it_is_to_serve_an_input(prices: Place, deferrable: bool) -> None:
+    where = {**WHERE, "deferrable": deferrable}
+    weights = SageMakerUpdateWeightsOperator(task_id="half", weights={"a": 1, "b": 1}, **where)
+    deploy = SageMakerGuardrailOperator(task_id="deploy", endpoint_config_name="second", alarms=["errors"], **where)
+    shadow = SageMakerShadowOperator(
+        task_id="shadow", action="start", model_name="three", **{**where, "endpoint_name": "single"}
+    )
+    for operator in (weights, deploy, shadow):
+        run(operator)
+    assert datasets_of(weights) == ([], ["prices"])
+    assert datasets_of(deploy) == (["endpoint-configs/second"], ["prices"])
+    assert datasets_of(shadow) == (["models/three"], ["single"])
+    (served,) = deploy.get_openlineage_facets_on_complete(None).outputs
+    assert (served.facets or {})["version"].datasetVersion == "second"
+
+
+@pytest.mark.usefixtures("lineage_is_on")
+def test_an_endpoint_that_does_not_serve_the_request_is_no_output(prices: Place) -> None:
+    prices.aws.ask("fail", reason="the container did not pass its ping")
+    deploy = SageMakerGuardrailOperator(task_id="deploy", endpoint_config_name="second", alarms=["errors"], **WHERE)
+    with pytest.raises(AirflowFailException):
+        run(deploy)
+    assert datasets_of(deploy, "failure") == (["endpoint-configs/second"], [])

@@ -21,7 +21,40 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_the_stack_is_the_topology_of_the_demo(services: dict[str, dict[str, Any]]) -> None:
-    assert set(services) == {"postgres", "mlflow", "migrate", "api-server", "scheduler", "dag-processor"}
+    always = {name for name, service in services.items() if "profiles" not in service}
+    assert always == {"postgres", "mlflow", "migrate", "api-server", "scheduler", "dag-processor"}
+
+
+def test_the_profile_observe_adds_exporter_prometheus_and_grafana(services: dict[str, dict[str, Any]]) -> None:
+    observing = {name for name, service in services.items() if service.get("profiles") == ["observe"]}
+    assert observing == {"exporter", "prometheus", "grafana"}
+
+
+def test_each_file_that_is_mounted_exists(services: dict[str, dict[str, Any]]) -> None:
+    mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])]
+    files = [DOCKER / path for path in mounted if path.startswith(".") and path != "../include/data"]
+    assert len(files) >= 6
+    assert [file for file in files if not file.is_file()] == []
+
+
+def test_the_exporter_reads_the_ledger_of_the_loops_and_holds_no_other_secret(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    environment = services["exporter"]["environment"]
+    assert environment == {
+        "AIRFLOW_CONN_MLOPS_LEDGER": services["scheduler"]["environment"]["AIRFLOW_CONN_MLOPS_LEDGER"]
+    }
+    assert "prometheus-client==" in (DOCKER.parent / "requirements.lock").read_text(), "the image must bring it"
+
+
+def test_the_dashboard_finds_its_source_and_its_folder(services: dict[str, dict[str, Any]]) -> None:
+    volumes = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
+    (provider,) = yaml.safe_load((DOCKER / "observe" / "grafana-dashboards.yaml").read_text())["providers"]
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home in volumes
+    assert home.rpartition("/")[0] == provider["options"]["path"]
+    (source,) = yaml.safe_load((DOCKER / "observe" / "grafana-datasource.yaml").read_text())["datasources"]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
 
 
 def test_every_image_is_pinned(services: dict[str, dict[str, Any]]) -> None:
@@ -29,7 +62,7 @@ def test_every_image_is_pinned(services: dict[str, dict[str, Any]]) -> None:
     images |= set(re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE))
     for image in images:
         _, _, tag = image.partition(":")
-        assert re.match(r"\d+\.\d+", tag), f"{image} does not name a version"
+        assert re.match(r"v?\d+\.\d+", tag), f"{image} does not name a version"
 
 
 def test_every_lasting_service_says_whether_it_is_healthy(services: dict[str, dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from airflow_mlops.core.charts.svg import element, format_number, link, picture, text
 
-LEFT, TOP, CELL, ROW = 190.0, 62.0, 22.0, 20.0
+LEFT, TOP, CELL, ROW = 190.0, 76.0, 22.0, 20.0
 LONGEST = 26
 """Characters of a column's name that are drawn; the whole name is in the tooltip."""
 

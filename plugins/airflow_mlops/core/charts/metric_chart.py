@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from airflow_mlops.core.charts.svg import Scale, element, format_number, line, link, picture, polyline, text
 
 WIDTH, HEIGHT = 960.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 34.0, 40.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 36.0, 34.0, 40.0
 MARKS = {
     "retrain": ("R", "unsure"),
     "promoted": ("▲", "good"),

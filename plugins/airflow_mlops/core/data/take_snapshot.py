@@ -27,6 +27,7 @@ from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPub
 from airflow_mlops.core.ledger.record import canonical_json
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ports.partitions import Arrival
+from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.workspace import Workspace
 
 PASSES = 3
@@ -159,6 +160,7 @@ class _SnapshotReader:
                 repeated = self._collect(error)
         raise PartitionRefusedError(f"the source gave other keys at each of {PASSES} readings; ingest it again")
 
+    @span("read")
     def _read_once(
         self, consume: Consume, known: Mapping[str, Any] | None, repeated: RepeatedKeys | None, *, keep: bool
     ) -> SnapshotManifest | None:

@@ -23,11 +23,13 @@ from airflow_mlops.core.evaluation.metrics_by_slice import merge_slices, report_
 from airflow_mlops.core.evaluation.perturbations import RobustnessReport, measure_robustness
 from airflow_mlops.core.evaluation.prediction_cost import PredictionCost, describe_method, measure_costs
 from airflow_mlops.core.evaluation.several_classes import confusion_matrix
+from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.training.decision_threshold import threshold_of
 from airflow_mlops.core.training.predict import gives_decisions
 from airflow_mlops.core.training.row_losses import Floats, middle, weighted_loss
 
 
+@span("judge")
 def judge_candidate(context: EvaluationContext, candidate: JudgedModel, *, recalled: bool = False) -> dict[str, Any]:
     """Return the report of a candidate, as in :class:`CandidateEntry`.
 

@@ -8,6 +8,7 @@ from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.record import Draft
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.training_details import Superseded, VersionRecalled
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.training.assemble import TrainingRequest, close_decision
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import append_decision
@@ -24,6 +25,7 @@ def record_recall(workspace: Workspace, request: TrainingRequest, evaluated: dic
         If it was taken back since the evaluation, or serves by now; the decision is closed.
     """
     number = str(evaluated["recalled"])
+    note_version(number)
     report = str(evaluated["report"])
     details = VersionRecalled(
         version=number,

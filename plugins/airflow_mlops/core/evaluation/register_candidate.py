@@ -16,6 +16,7 @@ from airflow_mlops.core.evaluation.track_training import run_parameters
 from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, Signature
 from airflow_mlops.core.ports.registry import MODEL_FILE, RegisteredVersion, Registration
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
 from airflow_mlops.core.registry.load import keep_for_others
 from airflow_mlops.core.registry.model_file import file_digest
@@ -107,6 +108,7 @@ def register_candidate(workspace: Workspace, request: TrainingRequest, evaluated
             taken=taken_numbers(workspace, request.operation),
         )
     )
+    note_version(number)
     registered, signature = adopt_version(workspace, number, details)
     details = replace(details, earlier_tags=tags_of_earlier_attempt(registered, tags_of(details, request.partition)))
     documents = {"environment": workspace.evidence.put(environment), "sbom": workspace.evidence.put(materials)}

@@ -8,11 +8,9 @@ from typing import Any
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
 from airflow_mlops.core.lineage.dataset_names import lake_table
 from airflow_mlops.core.lineage.declared_sources import SourceNames, source_datasets
+from airflow_mlops.core.lineage.rule_results import SEVERITIES
 from airflow_mlops.core.lineage.task_lineage import Assertion, Dataset, Datasets, PartitionVersion
 from airflow_mlops.core.workspace import Workspace
-
-SEVERITIES = {"critical": "error", "warning": "warn"}
-"""Severities of the checks in the words that OpenLineage uses; ``info`` is the same."""
 
 
 def snapshot_lineage(workspace: Workspace, names: SourceNames, manifest: Mapping[str, Any] | None) -> Datasets:
@@ -54,6 +52,12 @@ def publication_lineage(workspace: Workspace, names: SourceNames, partition: str
         return Datasets(inputs=tuple(source_datasets(workspace.loop.data.source, names)))
     inputs = source_datasets(workspace.loop.data.source, names, published.origin)
     return Datasets(tuple(inputs), (published_dataset(workspace, partition, published),))
+
+
+def snapshot_of_partition(workspace: Workspace, partition: str) -> Datasets:
+    """Return the published snapshot of a partition as an input; none where it is not published."""
+    published = workspace.state().published.get(partition)
+    return Datasets() if published is None else Datasets((published_dataset(workspace, partition, published),))
 
 
 def label_lineage(workspace: Workspace, names: SourceNames, deliveries: Sequence[Mapping[str, Any]]) -> Datasets:

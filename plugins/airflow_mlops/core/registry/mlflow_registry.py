@@ -23,6 +23,7 @@ from airflow_mlops.core.ports.registry import (
     Registration,
     ghosts_of,
 )
+from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.registry.mlflow_files import write_folder
 from airflow_mlops.core.registry.mlflow_runs import log_run, open_run
 from airflow_mlops.core.registry.mlflow_server import MlflowServer, RegistryUnavailableError
@@ -59,6 +60,7 @@ class MlflowRegistry:
         self._uri, self._model, self._client = tracking_uri, model, self._server.client
         self._prefixes = tuple(artefact_prefixes)
 
+    @span("register")
     def register(self, registration: Registration) -> str:
         """Return the number of the version of an operation; see :meth:`ModelRegistry.register`."""
         self._delete_taken(registration)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.ledger.training_details import Signature
 from airflow_mlops.core.ports.signing_keys import SigningKeys, derive_public_key, fingerprint, pipe_path
+from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.registry.reader_notes import reader_notes
 
@@ -30,6 +31,7 @@ class SignatureError(RegistryError):
     """A version differs from the one that was signed when it was registered."""
 
 
+@span("sign")
 def sign_folder(folder: Path, keys: SigningKeys) -> Signature:
     """Sign every file in a folder; return the digest of the signature and the fingerprint of the key."""
     from model_signing import signing

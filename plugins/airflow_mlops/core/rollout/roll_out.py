@@ -12,6 +12,7 @@ from airflow_mlops.core.ledger.rollout_details import Promoted, RolloutStarted, 
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ledger.training_details import Superseded
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.rollout.analyse_stage import plain_failure
 from airflow_mlops.core.rollout.next_transition import next_transition
 from airflow_mlops.core.rollout.plan_of_rollout import plan_of_rollout
@@ -37,10 +38,12 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
     for _ in range(ATTEMPTS):
         state = workspace.state()
         if state.rollout is not None:
+            note_version(state.rollout.version.number)
             return state.rollout.version.number
         candidate = state.candidate
         if candidate is None or candidate.chosen_as_of > as_of:
             raise NotReadyError(f"there is no candidate from up to {as_of} to roll out")
+        note_version(candidate.number)
         if state.champion is not None and state.champion.chosen_as_of > candidate.chosen_as_of:
             reason = (
                 f"version {candidate.number} was {candidate.origin}; "
@@ -98,6 +101,7 @@ def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> S
     TargetError
         If the target does not serve what the record says; trying again may help.
     """
+    note_version(version)
     stage, as_of = workspace.loop.rollout.stages[index], newest_partition(workspace, as_of)
     for _ in range(ATTEMPTS):
         state = workspace.state()

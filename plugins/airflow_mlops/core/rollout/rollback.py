@@ -14,6 +14,7 @@ from airflow_mlops.core.ledger.rollout_details import RolledBack
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ports.rollout_target import TargetError
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.rollout.approvals import version_in_question
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
@@ -46,6 +47,7 @@ def roll_back(workspace: Workspace, rollout: OpenRollout, reason: str, as_of: st
         If the target has not followed, though the record stands; or the rollout has ended meanwhile, with a promotion.
     """
     version = rollout.version.number
+    note_version(version)
     operation = f"rolled_back:{version}:{rollout.record}"
 
     def draft(state: LoopState) -> Draft[RolledBack]:

@@ -11,6 +11,7 @@ from airflow_mlops.core.ledger.record import Draft, Record
 from airflow_mlops.core.ledger.rollout_details import StageAnalysed
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
+from airflow_mlops.core.ports.spans import note_version, span
 from airflow_mlops.core.rollout.analyse_stage import analyse_stage, plain_failure
 from airflow_mlops.core.rollout.preconditions import newest_partition, require_declared, require_not_older
 from airflow_mlops.core.rollout.rollback import StageOutcome, ended_outcome, roll_back
@@ -19,6 +20,7 @@ from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import ATTEMPTS
 
 
+@span("analyse")
 def run_analysis(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
     """Analyse stage ``index`` of a version's rollout; return the outcome if it has passed.
 
@@ -33,6 +35,7 @@ def run_analysis(workspace: Workspace, version: str, index: int, as_of: str) -> 
     TargetError
         If the target's telemetry cannot be read; trying again may help.
     """
+    note_version(version)
     stage, as_of = workspace.loop.rollout.stages[index], newest_partition(workspace, as_of)
     for _ in range(ATTEMPTS):
         state = workspace.state()

@@ -24,6 +24,7 @@ from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import StateMachine, Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
+from airflow_mlops.core.ports.spans import note_version, span
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, challenger_features, predict_challenger
 from airflow_mlops.core.rollout.sticky_share import sticky_share
@@ -59,6 +60,7 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
     then = serving_state(workspace.state(before=partition), workspace.state())
     if then.champion is None:
         raise NotReadyError(f"there is no champion from before {partition}")
+    note_version(then.champion.number)
     pin = PinnedPartition(partition, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
     unseen = count_unseen(workspace, then, rows, partition)
@@ -142,6 +144,7 @@ def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
     ]
 
 
+@span("score")
 def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, pin: PinnedPartition) -> pa.Table:
     """Return a table with the predictions of champion and challenger, and the served one, for each row.
 

@@ -20,6 +20,7 @@ from airflow_mlops.core.ledger.training_details import PinnedPartition, Training
 from airflow_mlops.core.ports.experiments import CANDIDATE, REQUEST, offline_variables
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
 from airflow_mlops.core.ports.fit_rows import FitRows, moments
+from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.training.assemble import TrainingRequest, check_classes, close_decision
@@ -126,7 +127,7 @@ def fit_by(runner: StepRunner, request: FitRequest, rows: FitRows, variables: Ma
         If there is no usable model, or its file cannot be trusted here.
     """
     file = Path(request.file)
-    with user_runs(variables):
+    with span("fit", candidate=request.candidate), user_runs(variables):
         result = runner.fit(request, rows)
     digest = file_digest(file) if file.exists() else "absent"
     if digest != result.digest:

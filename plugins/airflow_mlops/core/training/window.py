@@ -21,6 +21,7 @@ from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingWindow
+from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -213,6 +214,7 @@ def read_rows(workspace: Workspace, pins: Sequence[PinnedPartition], *, schema: 
     return ModelRows(pd.concat(rows, ignore_index=True), pd.concat(features, ignore_index=True))
 
 
+@span("read")
 def read_window(
     workspace: Workspace, pins: Sequence[PinnedPartition], *, schema: InputSchema | None = None
 ) -> ModelRows:

@@ -23,6 +23,7 @@ from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, MEASURED, RegretMeasured
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.row_losses import DomainError, Floats, metric_value, relative_loss, row_losses
@@ -63,6 +64,7 @@ def measure_regret(workspace: Workspace, partition: str, *, as_of: str | None = 
     if recorded is not None and is_current and workspace.keeps(recorded):
         return recorded
     champion = state.versions[scored.champion]
+    note_version(champion.number)
     try:
         details = _measure(workspace, state, champion, partition)
     except (TrainingError, DataError, NotReadyError, DomainError) as error:

@@ -15,6 +15,7 @@ from airflow_mlops.core.errors import DataError, NotReadyError, TrainingError
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, NO_ALARM, DriftJudged
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.training.reference_profile import ReferenceProfile, observe_features
 from airflow_mlops.core.training.window import pin_scored, read_partition
 from airflow_mlops.core.watch.drift.column_findings import column_findings
@@ -39,6 +40,7 @@ def detect_drift(workspace: Workspace, partition: str) -> DriftJudged:
         raise NotReadyError("no drift is declared to be watched")
     state = workspace.state(as_of=partition)
     scored = state.require_scored(partition)
+    note_version(scored.champion)
     recorded = state.drift.get(partition)
     if recorded is not None and recorded.snapshot == scored.snapshot and workspace.keeps(recorded):
         return recorded

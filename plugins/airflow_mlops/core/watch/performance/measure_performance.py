@@ -29,6 +29,7 @@ from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.watch_details import INSUFFICIENT_DATA, PerformanceJudged
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.registry.judged_code import MetricChangedError, require_metric_code
 from airflow_mlops.core.training.prediction_columns import stored_predictions
 from airflow_mlops.core.training.window import ModelRows, pin_scored, read_partition
@@ -59,6 +60,7 @@ def measure_performance(workspace: Workspace, partition: str, *, as_of: str | No
         raise NotReadyError("no performance is declared to be watched")
     state = workspace.state(as_of=partition)
     scored = state.require_scored(partition)
+    note_version(scored.champion)
     previous = state.performance.get(partition)
     if previous is not None and previous.snapshot != scored.snapshot:
         previous = None
