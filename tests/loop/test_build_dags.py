@@ -84,7 +84,7 @@ def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_sch
         "watch": ["candidate?", "retrain?"],
         "nightly": ["retrain?"],
         "train": ["candidate"],
-        "rollout": ["champion"],
+        "rollout": ["champion", "champion?"],
         "control": [],
     }
     assert scheduler.dag_ids == [project.dag(stage) for stage in STAGES]

@@ -261,7 +261,7 @@ class _LoopDags:
     def rollout(self, schedule: dict[str, Any], dag_id: str) -> DAG:
         """Build the Dag that takes a candidate through the declared stages, or back."""
         with self.dag(dag_id, schedule, "Takes a candidate through shadow and canary to live, or back") as dag:
-            start = StartRolloutOperator(task_id="start", **self.step)
+            start = StartRolloutOperator(task_id="start", promote_first=True, emits=self.assets.champion, **self.step)
             if self.loop.rollout.approval == "human":
                 # Imported only by loops with an approval: every parse of every loop would pay for it.
                 from airflow_mlops.operators.approval import ApproveVersionOperator

@@ -163,7 +163,8 @@ def _resumed(details: rollout.RolloutResumed) -> str:
 
 
 def _promoted(details: rollout.Promoted) -> str:
-    return f"version {details.version} became the champion, before it {details.previous or 'none'}"
+    reason = "" if details.reason is None else f"; {details.reason}"
+    return f"version {details.version} became the champion, before it {details.previous or 'none'}{reason}"
 
 
 def _rolled_back(details: rollout.RolledBack) -> str:
