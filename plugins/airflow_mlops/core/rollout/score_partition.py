@@ -56,6 +56,7 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
     if previous is not None and previous.snapshot == snapshot.digest:
         return previous
     then = require_champion(workspace, partition)
+    assert then.champion is not None
     pin = PinnedPartition(partition, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
     unseen = count_unseen(workspace, then, rows, partition)
