@@ -170,14 +170,25 @@ class _LoopDags:
 
     def dag(self, dag_id: str, schedule: dict[str, Any], description: str) -> DAG:
         """Return an empty Dag of the loop."""
+        stage = dag_id.removeprefix(f"{self.loop.model}_")
         return DAG(
             dag_id,
             description=description,
-            doc_md=dag_doc(self.loop, dag_id.removeprefix(f"{self.loop.model}_")),
+            doc_md=dag_doc(self.loop, stage),
             default_args=self.default_args,
             tags=dag_tags(self.loop),
-            **{"max_active_runs": 1, **schedule},
+            **{"max_active_runs": 1, **self.deadline(stage), **schedule},
         )
+
+    def deadline(self, stage: str) -> dict[str, Any]:
+        """Return the declared deadline of the runs of a Dag as its argument; empty where it has none."""
+        hours = self.loop.watch.deadline
+        if hours is None:
+            return {}
+        # Imported only by loops with a deadline: every parse of every loop would pay for it.
+        from airflow_mlops.factories.run_deadline import TIMELY, run_deadline
+
+        return {"deadline": run_deadline(self.loop, self.step["root"], hours)} if stage in TIMELY else {}
 
     def ingest(self, schedule: dict[str, Any], dag_id: str) -> DAG:
         """Build the Dag that takes a partition, validates it, and publishes or refuses it."""
