@@ -134,7 +134,7 @@ with DAG("by_hand_train", **on("retrain")):
     prove(registered)
 
 with DAG("by_hand_rollout", **on("candidate")):
-    @task
+    @task(outlets=[AssetAlias("champion?")])
     def start():
         return ""
 

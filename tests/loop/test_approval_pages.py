@@ -77,7 +77,7 @@ def test_a_version_approved_on_its_page_goes_live_and_the_ledger_says_who(
     assert f'href="{address}">Approve or reject</a>' in airflow.get(model, headers=token("USER", "ben")).text
     page = airflow.get(address, headers=token("USER", "ben"))
     assert page.status_code == 200
-    assert "The rollout of version 1 begins with its first stage; no version serves until it is promoted." in page.text
+    assert "The rollout of version 1 begins: there is no champion to compare it with, so it goes live" in page.text
     assert "goes into quarantine and is not rolled out" in page.text
     assert "Gates of version 1" in page.text
     assert "in your name, ben" in page.text
@@ -87,7 +87,7 @@ def test_a_version_approved_on_its_page_goes_live_and_the_ledger_says_who(
     notice = airflow.get(given.headers["location"], headers=token("USER", "ben")).text
     assert "Answered: Approve, by ben. The task approve is scheduled." in notice
     scheduler.run_until_idle()
-    assert states(scheduler, project.dag("rollout"))["live_100.promote"] == "success", scheduler.failures()
+    assert states(scheduler, project.dag("rollout"))["start"] == "success", scheduler.failures()
     assert project.of_kind("approved")[0].details.by == "ben"
     assert project.workspace.registry.aliases() == {"champion": "1"}
     with session_scope() as session:
@@ -232,7 +232,7 @@ def test_a_stage_rejected_on_the_page_takes_the_challenger_back(
     project, scheduler = waiting(tmp_path, start_scheduler, stages=stages)
     address = address_of(project)
     page = airflow.get(address, headers=token("USER", "ben")).text
-    assert "Version 1 goes on to live 100 %." in page
+    assert "Version 1 goes on: there is no champion to compare it with, so it goes live" in page
     assert "Version 1 is taken back at once and goes into quarantine; nobody serves." in page
     assert answer(airflow, address, "Reject", reason="not this week").status_code == 303
     scheduler.run_until_idle()

@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 HOUSE = Path(__file__).parents[2]
 
 
+FOLLOW = '''
+"""A Dag of somebody else's that follows the champion."""
+from airflow.sdk import DAG, Asset, PartitionedAssetTimetable
+from airflow.providers.standard.operators.empty import EmptyOperator
+
+CHAMPION = Asset(name="{model}_champion", uri="mlops://{model}/champion")
+
+with DAG("follow", schedule=PartitionedAssetTimetable(assets=CHAMPION)):
+    EmptyOperator(task_id="follow")
+'''
+
 DieAt = Callable[[str, Project], None]
 
 
@@ -68,6 +79,31 @@ def let_time_pass_for_the_dead() -> None:
     with session_scope() as session:
         long_ago = timezone.utcnow() - timedelta(hours=1)
         session.execute(update(Job).where(Job.state == "running").values(latest_heartbeat=long_ago))
+
+
+@pytest.mark.parametrize("point", ["ledger.promoted.before", "ledger.promoted.after"])
+def test_a_first_version_killed_in_the_middle_is_the_champion_and_its_event_is_sent(
+    tmp_path: Path, start_scheduler: SchedulerFactory, die_at: DieAt, point: str
+) -> None:
+    project = make_project(tmp_path)
+    (project.dags / "follow.py").write_text(FOLLOW.format(model=project.model))
+    for key in KEYS[:2]:
+        project.put(key)
+        project.publish(key)
+    project.register(KEYS[1], by_hand=True)
+    scheduler = start_scheduler(project.dags)
+    scheduler.trigger(project.dag("rollout"), partition_key=KEYS[1])
+    die_at(point, project)
+    assert states(scheduler, project.dag("rollout"))["start"] == "running"
+    assert scheduler.dag_runs("follow") == []
+
+    let_time_pass_for_the_dead()
+    scheduler.run_until_idle()
+    tasks = states(scheduler, project.dag("rollout"))
+    assert (tasks.pop("start"), set(tasks.values())) == ("success", {"skipped"})
+    assert [record.details.version for record in project.of_kind("promoted")] == ["1"]
+    assert [run.partition_key for run in scheduler.dag_runs("follow")] == [KEYS[1]]
+    assert_invariants(project.workspace)
 
 
 @pytest.mark.parametrize(

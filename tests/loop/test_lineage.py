@@ -205,7 +205,7 @@ def test_predictions_come_from_a_snapshot_and_a_version_and_the_endpoint_from_th
     (predictions,) = score["outputs"]
     assert predictions["name"].endswith(f"/lake/{history.model}/predictions")
     assert predictions["outputFacets"]["outputStatistics"]["rowCount"] == 120
-    promote = history.ended("rollout.live_100.promote")[0]
+    promote = history.ended("rollout.start")[0]
     assert (names(promote["inputs"]), version_of(promote["inputs"][0])) == ([("mlflow", history.model)], "1")
     assert names(promote["outputs"]) == [("mlflow", f"{history.model}@champion")]
     assert version_of(promote["outputs"][0]) == "1"

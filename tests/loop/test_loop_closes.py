@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, make_project, night, states
 
@@ -25,6 +27,7 @@ def test_the_first_partitions_bring_the_first_champion_live(tmp_path: Path, star
     project.at_night(scheduler, KEYS[0])
     assert project.details_of("retrain_decided", KEYS[0]).cause == "too early"
     assert states(scheduler, project.dag("score")) == {"score": "skipped"}
+    assert scheduler.dag_runs(project.dag("watch")) == []
 
     project.first_champion(scheduler, KEYS[1:2])
     assert scheduler.failures() == []
@@ -34,7 +37,14 @@ def test_the_first_partitions_bring_the_first_champion_live(tmp_path: Path, star
     assert [pin.partition for pin in registered.window.fitted] == [KEYS[0]]
     assert [pin.partition for pin in registered.window.holdout] == [KEYS[1]]
     assert project.workspace.registry.aliases() == {"champion": "1"}
-    assert set(states(scheduler, project.dag("rollout"), night(KEYS[1])).values()) == {"success"}
+    # Nobody to be compared with: one task makes it the champion, says so, and no stage is queued.
+    tasks = states(scheduler, project.dag("rollout"), night(KEYS[1]))
+    assert tasks.pop("start") == "success"
+    assert set(tasks.values()) == {"skipped"}
+    promoted = project.details_of("promoted", KEYS[1])
+    assert promoted.reason == "there is no champion to compare it with, so it went live without shadow_100, canary_50"
+    assert project.of_kind("stage_entered", "stage_analysed") == []
+    assert str(scheduler.xcom(project.dag("rollout"), "start")) == "1"
 
     project.put(KEYS[2])
     project.ingest(scheduler, KEYS[2])
@@ -64,7 +74,7 @@ def test_an_alarm_brings_a_new_champion_through_shadow_and_canary_to_live(
     assert list(decided.numbers["alarms"]) == [KEYS[5]]
     assert project.details_of("candidate_registered", KEYS[5]).version == "2"
 
-    stages = [(record.partition, record.details.kind) for record in project.of_kind("stage_entered")][-2:]
+    stages = [(record.partition, record.details.kind) for record in project.of_kind("stage_entered")]
     assert stages == [(KEYS[5], "shadow"), (KEYS[6], "canary")]
     assert [record.partition for record in project.of_kind("promoted")] == [KEYS[1], KEYS[7]]
 
@@ -82,3 +92,42 @@ def test_an_alarm_brings_a_new_champion_through_shadow_and_canary_to_live(
     assert project.workspace.registry.aliases() == {"champion": "2"}
     assert [record.task_id for record, _ in scheduler.failures()] == ["gate", "register", "prove"]
     assert_invariants(project.workspace)
+
+
+ANNOUNCE = '''
+"""A Dag of somebody else's that follows the champion."""
+from airflow.sdk import Asset, PartitionedAssetTimetable, dag, task
+
+CHAMPION = Asset(name="{model}_champion", uri="mlops://{model}/champion")
+
+
+@dag(dag_id="announce", schedule=PartitionedAssetTimetable(assets=CHAMPION))
+def announce():
+    @task
+    def said(dag_run=None):
+        return dag_run.partition_key
+
+    said()
+
+
+announce()
+'''
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["by its candidate", "by hand"])
+def test_who_follows_the_champion_hears_of_the_first_one(
+    tmp_path: Path, start_scheduler: SchedulerFactory, keyed: bool
+) -> None:
+    project = make_project(tmp_path)
+    (project.dags / "announce.py").write_text(ANNOUNCE.format(model=project.model))
+    for key in KEYS[:2]:
+        project.put(key)
+        project.publish(key)
+    project.register(KEYS[1], by_hand=True)
+    scheduler = start_scheduler(project.dags)
+    scheduler.trigger(project.dag("rollout"), partition_key=KEYS[1] if keyed else None)
+    scheduler.run_until_idle()
+    assert scheduler.failures() == []
+    assert [run.partition_key for run in scheduler.dag_runs("announce")] == [KEYS[1]]
+    assert [record.details.version for record in project.of_kind("promoted")] == ["1"]
+    assert project.of_kind("stage_entered", "stage_analysed") == []

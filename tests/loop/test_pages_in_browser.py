@@ -223,7 +223,7 @@ def test_an_editor_approves_a_version_where_a_viewer_only_reads_the_question(wor
     with world.visit("USER", path) as page:
         page.get_by_role("link", name="Approve or reject").click()
         page.wait_for_url(f"**{world.approval_path}")
-        assert page.get_by_text("The rollout of version 1 begins with its first stage").count() == 1
+        assert page.get_by_text("The rollout of version 1 begins: there is no champion to compare it with").count() == 1
         page.get_by_role("button", name="Approve version 1").click()
         page.wait_for_url("**?question=*")
         assert page.get_by_role("status").inner_text().startswith("Answered: Approve, by ann.")

@@ -21,14 +21,13 @@ from airflow_mlops.cli.loop_argument import (
     workspace_of,
 )
 from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.replay.policy_names import KNOWN, POLICIES, policy_names
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
     from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.replay.replay_report import ReplayReport
     from airflow_mlops.core.workspace import Workspace
-
-POLICIES = "declared,never,nightly,clock:4,alarm,regret:0.1"
 
 
 def add_commands(commands: Commands) -> None:
@@ -39,7 +38,7 @@ def add_commands(commands: Commands) -> None:
         "--policies",
         default=POLICIES,
         metavar="LIST",
-        help=f"with commas between: declared, never, nightly, clock:N, alarm, alarm:K/N, regret:COST ({POLICIES})",
+        help=f"with commas between: {KNOWN} ({POLICIES})",
     )
     command.add_argument(
         "--window", metavar="N|all", help="train on another window than the declared one, or on several, as 4,13,all"
@@ -55,16 +54,14 @@ def add_commands(commands: Commands) -> None:
 def replay(args: argparse.Namespace) -> None:
     """Fit the history once, replay the policies, print the table, and write the figures and the picture."""
     from airflow_mlops.core.declaration.partition_key import partition_key
-    from airflow_mlops.core.replay.compare_policies import PolicyComparison, policy_of
-    from airflow_mlops.core.replay.fit_history import fit_history
-    from airflow_mlops.core.replay.past_partitions import past_partitions
+    from airflow_mlops.core.replay.compare_policies import policy_of
+    from airflow_mlops.core.replay.recorded_replay import replay_history
     from airflow_mlops.core.replay.replay_picture import draw_replay
-    from airflow_mlops.core.replay.replay_report import report_replay
 
     loop = with_window(loop_of(args), args.window)
-    names = [name.strip() for name in args.policies.split(",") if name.strip()]
+    names = policy_names(args.policies)
     for name in names:
-        policy_of(loop, name)  # a wrong name fails before hours of fits, not after
+        policy_of(loop, name)  # a wrong name fails before a history is read from the source, not after
     split = None if args.split is None else partition_key(args.split)
     until = None if args.until is None else partition_key(args.until)
     into = args.into or args.root / "build" / "replay" / loop.model
@@ -72,11 +69,9 @@ def replay(args: argparse.Namespace) -> None:
         into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="replay-lake-") as folder:
         workspace = workspace_with_history(args, loop, Path(folder), until=until)
-        partitions = past_partitions(workspace, until=until)
-        history = fit_history(workspace, partitions, processes=max(1, args.processes), progress=progress_printer("fit"))
-    report = report_replay(
-        PolicyComparison(history), names, split=split, progress=lambda name: print_progress(f"replay {name}")
-    )
+        report = replay_history(
+            workspace, names, until=until, split=split, processes=max(1, args.processes), progress=print_progress
+        )
     with name_unwritable_file(into / "replay.json"):
         (into / "replay.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     draw_replay(report, into / "replay.png")
@@ -87,8 +82,7 @@ def replay(args: argparse.Namespace) -> None:
 
 def replay_lines(loop: Loop, report: ReplayReport) -> Iterator[str]:
     """Yield the lines of a replay for a person: the tables, the suggestion, and what was not replayed."""
-    from airflow_mlops.core.replay.replay_policy import LEFT_OUT
-    from airflow_mlops.core.replay.replay_report import limit_lines, recall_lines, table, unused_lines
+    from airflow_mlops.core.replay.replay_report import describe_replay, table
 
     first, split_at = report.partitions[report.first][:10], report.partitions[report.split][:10]
     yield f"{loop.model}, {report.metric}, seed {report.seed}, window {', '.join(map(str, loop.train.windows))}"
@@ -97,8 +91,7 @@ def replay_lines(loop: Loop, report: ReplayReport) -> Iterator[str]:
     if report.windows is not None:
         yield from [f"\nbenefit by window and policy, from {first}", *report.windows.lines()]
     yield f"\nsuggested: {report.advice}"
-    yield from [*limit_lines(report), *recall_lines(report), *unused_lines(report)]
-    yield f"not replayed: {LEFT_OUT}"
+    yield from describe_replay(report)
 
 
 def with_window(loop: Loop, window: str | None) -> Loop:

@@ -43,16 +43,16 @@ def status(args: argparse.Namespace) -> None:
     state = workspace.state()
     values = {
         "champion": None if state.champion is None else state.champion.number,
-        "rollout": None if state.rollout is None else rollout_values(workspace, state.rollout),
+        "rollout": None if state.rollout is None else rollout_values(workspace, state, state.rollout),
     }
     print_answer(args, values, status_lines(workspace, state))
 
 
-def rollout_values(workspace: Workspace, rollout: OpenRollout) -> dict[str, Any]:
+def rollout_values(workspace: Workspace, state: LoopState, rollout: OpenRollout) -> dict[str, Any]:
     """Return where a rollout stands as JSON values: its version, its open stage, what comes next and why."""
     from airflow_mlops.core.rollout.next_transition import next_transition
 
-    transition = next_transition(workspace.loop.rollout.stages, rollout)
+    transition = next_transition(workspace.loop.rollout.stages, rollout, first=state.champion is None)
     return {
         "version": rollout.version.number,
         "kind": rollout.kind,
@@ -75,7 +75,7 @@ def status_lines(workspace: Workspace, state: LoopState) -> list[str]:
     if state.rollout is None:
         return [f"no rollout of {workspace.loop.model} is under way; {served} serves"]
     rollout, stages = state.rollout, workspace.loop.rollout.stages
-    transition = next_transition(stages, rollout)
+    transition = next_transition(stages, rollout, first=state.champion is None)
     reason = f" ({transition.reason})" if transition.reason else ""
     # The stage that is open is named by its record: the declaration may have been changed since.
     step = (

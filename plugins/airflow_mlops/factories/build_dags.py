@@ -66,6 +66,8 @@ from airflow_mlops.operators.watch import (
 
 _COLLECTED: ContextVar[list[Loop] | None] = ContextVar("_COLLECTED", default=None)
 RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=10)}
+CONTROL_RUNS = 8
+"""Runs of the control Dag at once."""
 
 
 def build_dags(
@@ -168,15 +170,25 @@ class _LoopDags:
 
     def dag(self, dag_id: str, schedule: dict[str, Any], description: str) -> DAG:
         """Return an empty Dag of the loop."""
+        stage = dag_id.removeprefix(f"{self.loop.model}_")
         return DAG(
             dag_id,
             description=description,
-            doc_md=dag_doc(self.loop, dag_id.removeprefix(f"{self.loop.model}_")),
+            doc_md=dag_doc(self.loop, stage),
             default_args=self.default_args,
-            max_active_runs=1,
             tags=dag_tags(self.loop),
-            **schedule,
+            **{"max_active_runs": 1, **self.deadline(stage), **schedule},
         )
+
+    def deadline(self, stage: str) -> dict[str, Any]:
+        """Return the declared deadline of the runs of a Dag as its argument; empty where it has none."""
+        hours = self.loop.watch.deadline
+        if hours is None:
+            return {}
+        # Imported only by loops with a deadline: every parse of every loop would pay for it.
+        from airflow_mlops.factories.run_deadline import TIMELY, run_deadline
+
+        return {"deadline": run_deadline(self.loop, self.step["root"], hours)} if stage in TIMELY else {}
 
     def ingest(self, schedule: dict[str, Any], dag_id: str) -> DAG:
         """Build the Dag that takes a partition, validates it, and publishes or refuses it."""
@@ -261,7 +273,7 @@ class _LoopDags:
     def rollout(self, schedule: dict[str, Any], dag_id: str) -> DAG:
         """Build the Dag that takes a candidate through the declared stages, or back."""
         with self.dag(dag_id, schedule, "Takes a candidate through shadow and canary to live, or back") as dag:
-            start = StartRolloutOperator(task_id="start", **self.step)
+            start = StartRolloutOperator(task_id="start", promote_first=True, emits=self.assets.champion, **self.step)
             if self.loop.rollout.approval == "human":
                 # Imported only by loops with an approval: every parse of every loop would pay for it.
                 from airflow_mlops.operators.approval import ApproveVersionOperator
@@ -296,6 +308,7 @@ class _LoopDags:
             "version": "the version that is meant; any if empty, needed to unquarantine",
             "to": "rollback: the version that shall serve; the one before if empty",
             "partition": "release: the partition whose rows in quarantine are meant",
+            "policies": "replay: with commas between, as never,nightly,clock:4; the usual ones if empty",
         }
         params = {
             "action": Param(
@@ -308,9 +321,12 @@ class _LoopDags:
             },
         }
         description = "Acts on the rollout, the champion, a version or rows in quarantine, as a person asks"
-        with self.dag(dag_id, {**schedule, "params": params}, description) as dag:
-            fields = {"action": "action", "reason": "reason", "version": "version", "to": "to", "released": "partition"}
-            chosen = {field: f"{{{{ params.{param} }}}}" for field, param in fields.items()}
+        # A replay takes long, and no abort may wait for it; each action is decided on the newest record.
+        run_at_once = {"params": params, "max_active_runs": CONTROL_RUNS}
+        with self.dag(dag_id, {**schedule, **run_at_once}, description) as dag:
+            fields = {"action": "action", "reason": "reason", "released": "partition"}
+            fields |= {name: name for name in ("version", "to", "policies")}
+            chosen: dict[str, Any] = {field: f"{{{{ params.{param} }}}}" for field, param in fields.items()}
             ControlLoopOperator(task_id="control", retries=0, **chosen, **self.step)
         return dag
 

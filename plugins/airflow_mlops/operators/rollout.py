@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import DownstreamTasksSkipped
+
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.operators.links import ModelPageLink
 from airflow_mlops.operators.stage import StageOperator
@@ -22,11 +24,15 @@ class ScorePartitionOperator(StageOperator):
     """Predict the rows of a partition with the champion, and a challenger under way, without its labels.
 
     Older partitions that were published anew since, as by a release from quarantine, are scored again by
-    the champion from before them. Skips while there is no champion from before the partition.
+    the champion from before them. Skips while there is no champion from before the partition: only the ledger is read
+    then, and no library of data or models imported.
     """
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
+        from airflow_mlops.core.rollout.serving_state import require_champion
+
+        require_champion(workspace, partition)
         from airflow_mlops.core.rollout.score_partition import corrected_partitions, score_partition
 
         for corrected in corrected_partitions(workspace, partition):
@@ -42,15 +48,43 @@ class ScorePartitionOperator(StageOperator):
 
 
 class StartRolloutOperator(StageOperator):
-    """Start the rollout of the candidate, or go on with the one under way; returns the version."""
+    """Start the rollout of the candidate, or go on with the one under way; returns the version.
+
+    :param promote_first: whether to promote a version that has no champion to be compared with at once, and to skip
+        every task downstream; the asset in ``emits`` then gets an event. By default, in a run without a partition and
+        where a stage asks for a person, the tasks of the stages do it: the first one that nobody has to let begin.
+    """
 
     operator_extra_links = (ModelPageLink(),)
+
+    def __init__(self, *, promote_first: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.promote_first = promote_first
+        self.rollout_ended = False
+
+    def execute(self, context: Context) -> Any:
+        """See the class."""
+        version = super().execute(context)
+        following = sorted(self.get_flat_relative_ids(upstream=False))
+        if self.rollout_ended and following:
+            # Airflow keeps no result of a task that ends by an exception.
+            context["ti"].xcom_push(key="return_value", value=version)
+            raise DownstreamTasksSkipped(tasks=following)
+        return version
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
         """See the class."""
         from airflow_mlops.core.ledger.rollout_details import RolloutStarted
-        from airflow_mlops.core.rollout.roll_out import start_rollout
+        from airflow_mlops.core.rollout.roll_out import roll_out_first, start_rollout
 
+        # In a run without a partition the event of an alias has none either, and would start no Dag of a partition.
+        at_once = self.promote_first and context["dag_run"].partition_key is not None
+        outcome = roll_out_first(workspace, partition) if at_once else None
+        if outcome is not None:
+            self.log.info("version %s: %s", outcome.version, outcome.reason)
+            self.emit(context, version=outcome.version)
+            self.rollout_ended = True
+            return outcome.version
         version = start_rollout(workspace, partition)
         started = next(workspace.ledger.records(RolloutStarted, newest_first=True), None)
         for sentence in started.details.plan if started else ():

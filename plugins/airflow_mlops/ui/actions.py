@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ledger.state import LoopState
+from airflow_mlops.core.replay.policy_names import POLICIES, policy_names
 
 Choices = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class FormField:
-    """A field of the form of an action: its name, its label, and the values to choose from; None for free text."""
+    """A field of the form of an action: its name, its label, and the values to choose from; None for free text.
+
+    ``default`` is what free text begins with, and ``check`` returns what is wrong with an answer; None if nothing is.
+    """
 
     name: str
     label: str
     choices: Choices | None = None
+    default: str = ""
+    check: Callable[[str], str | None] = lambda _value: None
 
 
 REASON = FormField("reason", "Why, for the ledger")
@@ -32,7 +39,8 @@ class Action:
 
     ``dag`` is the end of the id of the Dag that carries it out. ``obstacle`` returns why it cannot be done now, or
     None, and ``effect`` what it will do, in a sentence. ``fields`` returns the fields of its form, and ``subject`` the
-    version that it is about, which its form sends along: the action is done to that one or to none.
+    version that it is about, which its form sends along: the action is done to that one or to none. One that is
+    ``alone`` is not started while a run of it is under way.
     """
 
     name: str
@@ -42,6 +50,7 @@ class Action:
     effect: Callable[[LoopState], str]
     fields: Callable[[LoopState], list[FormField]] = lambda _state: [REASON]
     subject: Callable[[LoopState], str] = lambda _state: ""
+    alone: bool = False
 
 
 def _no_rollout(state: LoopState) -> str | None:
@@ -109,6 +118,29 @@ def _quarantined_partitions(state: LoopState, most: int = 24) -> list[tuple[str,
 
 def _cannot_unquarantine(state: LoopState) -> str | None:
     return None if state.quarantined else "No version is in quarantine."
+
+
+def _cannot_replay(state: LoopState) -> str | None:
+    return None if state.published.newest() else "No partition is published yet."
+
+
+def _effect_of_replay(state: LoopState) -> str:
+    return (
+        f"Every candidate is fitted anew as of each of the {len(state.published):,} published partitions, and the "
+        "policies decide over these fits. That is one task on a worker, and may take hours. Nothing that serves is "
+        "changed. The answer is on the page of the model once the run has ended."
+    )
+
+
+def _wrong_policies(text: str) -> str | None:
+    try:
+        policy_names(text)
+    except DeclarationError as error:
+        return str(error)
+    return None
+
+
+POLICIES_FIELD = FormField("policies", "Policies, with commas between", default=POLICIES, check=_wrong_policies)
 
 
 ACTIONS = {
@@ -208,6 +240,15 @@ ACTIONS = {
                 REASON,
             ],
         ),
+        Action(
+            "replay",
+            "Replay policies",
+            "control",
+            _cannot_replay,
+            _effect_of_replay,
+            lambda _state: [POLICIES_FIELD, REASON],
+            alone=True,
+        ),
     )
 }
 """Every action by its name."""
@@ -239,4 +280,7 @@ def invalid_field(action: Action, form: dict[str, str], state: LoopState) -> str
             return f"{field.label} cannot be {value!r} any more; choose again."
         if len(value) > LONGEST:
             return f"{field.label} has {len(value)} characters; at most {LONGEST} are taken."
+        wrong = field.check(value)
+        if wrong is not None:
+            return f"{field.label}: {wrong}."
     return None

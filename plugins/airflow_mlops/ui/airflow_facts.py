@@ -121,6 +121,18 @@ def run_state(session: Session, dag_id: str, run_id: str) -> tuple[str, str | No
     return None if run is None else (str(run.state), run.triggering_user_name, dict(run.conf or {}))
 
 
+def run_under_way(session: Session, dag_id: str, action: str) -> RunRef | None:
+    """Return a run of a control Dag that carries out an action now, or waits to; None where there is none."""
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    query = select(DagRun).where(DagRun.dag_id == dag_id, DagRun.state.in_(("queued", "running")))
+    runs = (
+        run for run in session.scalars(query.order_by(DagRun.run_after)) if (run.conf or {}).get("action") == action
+    )
+    return next((RunRef(run.dag_id, run.run_id) for run in runs), None)
+
+
 def _dags(session: Session, models: Collection[str] | None) -> Any:
     from airflow.models.dag import DagModel, DagTag
     from sqlalchemy import select

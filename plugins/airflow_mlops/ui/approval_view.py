@@ -56,14 +56,22 @@ def effects_of(wanted: ApprovalWanted, state: LoopState) -> dict[str, str]:
     """Return the effect of each answer, a sentence by its option."""
     number, champion = wanted.version, state.champion
     serves = "no version serves" if champion is None else f"version {champion.number} serves"
+    first = (
+        "there is no champion to compare it with, so it goes live without stages, as soon as nobody else is to be asked"
+    )
     if wanted.name:
+        further = f"goes on to {wanted.name.replace('_', ' ')} %" if champion else f"goes on: {first}"
         back = "nobody serves" if champion is None else f"version {champion.number} serves everything"
         return {
-            APPROVE: f"Version {number} goes on to {wanted.name.replace('_', ' ')} %.",
+            APPROVE: f"Version {number} {further}.",
             REJECT: f"Version {number} is taken back at once and goes into quarantine; {back}.",
         }
     return {
-        APPROVE: f"The rollout of version {number} begins with its first stage; {serves} until it is promoted.",
+        APPROVE: (
+            f"The rollout of version {number} begins with its first stage; {serves} until it is promoted."
+            if champion
+            else f"The rollout of version {number} begins: {first}."
+        ),
         REJECT: f"Version {number} goes into quarantine and is not rolled out; {serves}.",
     }
 

@@ -26,7 +26,7 @@ from airflow_mlops.core.ledger.sql_ledger import SqlLedger, open_ledgers
 from airflow_mlops.core.open_workspace import Stores
 from airflow_mlops.core.overview.model_summary import STATES, ModelSummary, summarise_model, urgency
 from airflow_mlops.ui.actions import ACTIONS, LONGEST, SHOWN, Action, invalid_field, run_input, stale_form
-from airflow_mlops.ui.airflow_facts import LoopFacts, given_answer, loop_facts, model_of, run_state
+from airflow_mlops.ui.airflow_facts import LoopFacts, given_answer, loop_facts, model_of, run_state, run_under_way
 from airflow_mlops.ui.approval_view import OPTIONS
 from airflow_mlops.ui.column_view import column_view
 from airflow_mlops.ui.guards import (
@@ -41,6 +41,7 @@ from airflow_mlops.ui.guards import (
 from airflow_mlops.ui.model_view import list_row, model_view, record_page
 from airflow_mlops.ui.page_templates import render, stylesheet
 from airflow_mlops.ui.plugin import PREFIX
+from airflow_mlops.ui.replay_view import replay_view
 
 Model = Annotated[str, Path(pattern=MODEL)]
 Named = Annotated[str, Query(max_length=200)]
@@ -270,6 +271,18 @@ def histogram(model: Model, request: Request, session: SessionDep, partition: Na
     return page("histogram.html", request, model=model, ledger=database, **values)
 
 
+@router.get("/models/{model}/replay", dependencies=[Depends(require_watch_access)])
+def replay(
+    model: Model, request: Request, session: SessionDep, record: Annotated[int | None, Query(ge=1)] = None
+) -> Response:
+    """Answer with the table and the picture of a replay: of a record, or the newest one."""
+    with opened_ledger(model, session) as (ledger, evidence, database):
+        values = replay_view(ledger, evidence, record)
+    if values is None:
+        raise HTTPException(404, f"no replay of {model} was recorded{'' if record is None else f' as record {record}'}")
+    return page("replay.html", request, model=model, ledger=database, **values)
+
+
 @router.get("/dags/{dag_id}")
 def model_of_dag(dag_id: str, request: Request, user: GetUserDep, session: SessionDep) -> Response:
     """Lead to the page of the model of a Dag; this is what Airflow opens from a Dag, a run or a task."""
@@ -346,6 +359,7 @@ def act(
             or stale_form(action, form, state)
             or invalid_field(action, form, state)
             or idle_dag(dag_id)
+            or (run_in_the_way(session, dag_id, action) if action.alone else None)
         )
         if refusal:
             return confirmation(action, ledger, request, person=person, database=database, refusal=refusal)
@@ -365,6 +379,12 @@ def start_run(dag_id: str, conf: dict[str, str], person: str) -> str:
     except DagNotFound:
         raise HTTPException(409, f"Airflow has no version of the Dag {dag_id} that could run") from None
     return "" if run is None else str(run.run_id)
+
+
+def run_in_the_way(session: SessionDep, dag_id: str, action: Action) -> str | None:
+    """Return that a run of an action is under way, in words; None where there is none."""
+    run = run_under_way(session, dag_id, action.name)
+    return None if run is None else f"Run {run.run_id} of {dag_id} does it already; wait for its answer, or end it."
 
 
 def idle_dag(dag_id: str) -> str | None:

@@ -36,6 +36,7 @@ from airflow_mlops.core.overview.retrain_costs import retrain_costs
 from airflow_mlops.core.overview.sentences import describe_record, is_decision, tone_of
 from airflow_mlops.ui.airflow_facts import LoopFacts
 from airflow_mlops.ui.page_templates import svg
+from airflow_mlops.ui.replay_view import newest_replays
 
 DECISIONS, RECORDS_READ, PAGE_RECORDS = 40, 2_000, 100
 PARTITIONS = 12
@@ -125,6 +126,7 @@ def model_view(
         "rollout": rollout_view(ledger, state),
         "partitions": partition_rows(ledger, state, f"{root}/reports/{summary.model}"),
         "lineage": lineage_of(ledger, state, evidence),
+        "replays": newest_replays(ledger),
         "records": newest_decisions(ledger),
     }
 

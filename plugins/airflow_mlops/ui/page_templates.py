@@ -34,6 +34,7 @@ def environment() -> Environment:
         "moment": format_moment,
         "number": format_quantity,
         "partition": format_partition,
+        "percent": format_share,
         "quote": lambda text: quote(str(text), safe=""),
         "shorten": shorten,
         "slug": lambda text: re.sub(r"[^a-z]+", "-", str(text).lower()),
@@ -81,6 +82,15 @@ def format_quantity(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else format_number(value)
+
+
+def format_share(share: float | None) -> str:
+    """Return a share in whole percent, and a dash for None.
+
+    >>> format_share(0.256), format_share(None)
+    ('26 %', '–')
+    """
+    return "–" if share is None else f"{share:.0%}".replace("%", " %")
 
 
 def format_moment(moment: datetime | None) -> str:

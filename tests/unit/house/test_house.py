@@ -243,6 +243,17 @@ def test_reading_a_dag_file_imports_nothing_heavy(tmp_path: Path) -> None:
     assert run_python(code, tmp_path).strip().splitlines()[-1] == "[]"
 
 
+def test_a_score_run_before_a_champion_imports_nothing_of_data_or_models(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "import airflow_mlops.core.open_workspace, airflow_mlops.core.ledger.sql_ledger\n"
+        "import airflow_mlops.core.rollout.serving_state\n"
+        "heavy = ('pandas', 'sklearn', 'skops', 'scipy', 'mlflow', 'deltalake')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    assert run_python(code, tmp_path).strip().splitlines()[-1] == "[]"
+
+
 def test_the_public_names_import_without_airflow(tmp_path: Path) -> None:
     assert run_python("import airflow_mlops, sys; print('airflow' in sys.modules)", tmp_path).strip() == "False"
 

@@ -105,6 +105,18 @@ class Loop(Declared):
         return self
 
     @model_validator(mode="after")
+    def _require_receiver_of_deadline(self) -> Self:
+        by_kind, hours = self.notify_by_kind, self.watch.deadline
+        receivers = self.callbacks if by_kind is None else tuple(by_kind.notifiers_of("overdue", self.tier))
+        if hours is not None and not receivers:
+            raise DeclarationError(
+                f"a run that is late after {hours} hours is told to nobody; declare notify.overdue for tier "
+                f"{self.tier}, or take the deadline out",
+                key="watch.deadline",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _require_classes(self) -> Self:
         require_fitting_classes(self)
         require_fitting_quantiles(self)

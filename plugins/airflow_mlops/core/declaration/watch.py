@@ -81,3 +81,8 @@ class Watch(Declared):
     overdue: int | None = Field(
         default=None, ge=1, description="hours after which a partition, its predictions or its labels are overdue"
     )
+    deadline: int | None = Field(
+        default=None,
+        ge=1,
+        description="hours after which a run that is queued or running is late, told though no worker takes any task",
+    )

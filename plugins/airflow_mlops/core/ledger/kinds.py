@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_mlops.core.errors import LedgerError
-from airflow_mlops.core.ledger import data_details, notice_details, rollout_details, training_details, watch_details
+from airflow_mlops.core.ledger import (
+    data_details,
+    notice_details,
+    replay_details,
+    rollout_details,
+    training_details,
+    watch_details,
+)
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.earlier_forms import EARLIER_KINDS, present_form
 from airflow_mlops.core.ledger.watch_details import JUDGED, WindowJudged
@@ -45,6 +52,7 @@ KINDS: dict[str, type[Details]] = {
         rollout_details.Approved,
         rollout_details.Rejected,
         rollout_details.ApprovalVoid,
+        replay_details.PolicyReplayed,
         notice_details.ApprovalWanted,
         notice_details.Notified,
     )

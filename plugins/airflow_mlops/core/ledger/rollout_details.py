@@ -108,13 +108,19 @@ class RolloutResumed(Details):
 
 @dataclass(frozen=True, kw_only=True)
 class Promoted(Details):
-    """A version became the champion; ``previous`` is the champion before it."""
+    """A version became the champion; ``previous`` is the champion before it.
+
+    ``reason`` says why it went live without its stages; None of a version that passed them.
+    """
 
     KIND: ClassVar[str] = "promoted"
-    SUMMARY: ClassVar[str] = "A version became the champion, and which one was before it."
+    SUMMARY: ClassVar[str] = (
+        "A version became the champion, which one was before it, and why, if it did not go through its stages."
+    )
 
     version: str
     previous: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
@@ -170,6 +171,37 @@ def failure_message(
         partition=partition,
         decided_by=actor,
         link=address_of(loop.model, actor, base_url),
+    )
+
+
+def late_run_message(loop: Loop, run: Mapping[str, Any], *, base_url: str = "") -> Message:
+    """Return the message that a run of a Dag has not ended by its deadline.
+
+    Parameters
+    ----------
+    run : mapping
+        The run as Airflow's API describes it, with ``dag_id``, ``dag_run_id``, ``state``, ``queued_at`` and
+        ``partition_key``.
+    """
+    hint = "no worker takes its task, or its Dag is paused" if run["state"] == "queued" else "its task has not ended"
+    dag_id, run_id, since = run["dag_id"], run["dag_run_id"], str(run["queued_at"])[:19]
+    sentence = (
+        f"run {run_id} of {dag_id} is {run['state']} since {since} UTC, and watch.deadline is {loop.watch.deadline} "
+        f"hours: {hint}"
+    )
+    page = f"{base_url}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+    return Message(
+        id=f"{loop.model}:late:{dag_id}:{run_id}",
+        kind="overdue",
+        title=TITLES["overdue"],
+        sentence=sentence,
+        tone=TONES["overdue"],
+        model=loop.model,
+        owner=loop.owner,
+        tier=loop.tier,
+        partition=run["partition_key"],
+        decided_by=f"deadline of {dag_id}",
+        link=page if base_url else "",
     )
 
 

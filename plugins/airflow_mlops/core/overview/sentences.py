@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_mlops.core.ledger import data_details as data
 from airflow_mlops.core.ledger import notice_details as notice
+from airflow_mlops.core.ledger import replay_details as replay
 from airflow_mlops.core.ledger import rollout_details as rollout
 from airflow_mlops.core.ledger import training_details as training
 from airflow_mlops.core.ledger import watch_details as watch
@@ -163,7 +164,8 @@ def _resumed(details: rollout.RolloutResumed) -> str:
 
 
 def _promoted(details: rollout.Promoted) -> str:
-    return f"version {details.version} became the champion, before it {details.previous or 'none'}"
+    reason = "" if details.reason is None else f"; {details.reason}"
+    return f"version {details.version} became the champion, before it {details.previous or 'none'}{reason}"
 
 
 def _rolled_back(details: rollout.RolledBack) -> str:
@@ -185,6 +187,11 @@ def _rejected(details: rollout.Rejected) -> str:
 
 def _approval_void(details: rollout.ApprovalVoid) -> str:
     return f"the approval of version {details.version} by {details.by} does not count: {details.reason}"
+
+
+def _replayed(details: replay.PolicyReplayed) -> str:
+    reason = f" ({details.reason})" if details.reason else ""
+    return f"replayed {', '.join(details.policies)} over {details.first} to {details.last}{reason}: {details.advice}"
 
 
 def _wanted(details: notice.ApprovalWanted) -> str:
@@ -229,6 +236,7 @@ SENTENCES: dict[type[Details], Callable[[Any], str]] = {
     rollout.Approved: _approved,
     rollout.Rejected: _rejected,
     rollout.ApprovalVoid: _approval_void,
+    replay.PolicyReplayed: _replayed,
     notice.ApprovalWanted: _wanted,
     notice.Notified: _notified,
 }

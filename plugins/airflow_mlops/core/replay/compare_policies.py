@@ -19,6 +19,7 @@ from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.replay.fit_history import FittedHistory
 from airflow_mlops.core.replay.judged_windows import JudgedWindows, NoWindows, uses_alarms
+from airflow_mlops.core.replay.policy_names import KNOWN
 from airflow_mlops.core.replay.replay_policy import ReplayedPolicy, replay_policy
 from airflow_mlops.core.retrain.retrain_policy import RetrainDecision, Trigger
 from airflow_mlops.core.training.row_losses import more_is_better
@@ -140,9 +141,7 @@ def _retrain_of(declared: Retrain, name: str) -> Retrain:
             return Retrain(policy="alarm", **{**by_evidence, "alarm": alarm})
         raise ValueError(name)
     except ValueError as error:
-        raise DeclarationError(
-            f"no policy {name!r}; there are declared, never, nightly, clock:N, alarm, alarm:K/N and regret:COST"
-        ) from error
+        raise DeclarationError(f"no policy {name!r}; there are {KNOWN}") from error
 
 
 class PolicyComparison:

@@ -325,7 +325,7 @@ class _Replay:
         """Advance the open rollout as far as the rows of a partition allow."""
         key, stages = self.history.partitions[position].key, self.loop.rollout.stages
         while (rollout := self.state.rollout) is not None:
-            number, move = rollout.version.number, next_transition(stages, rollout)
+            number, move = rollout.version.number, next_transition(stages, rollout, first=self.state.champion is None)
             if move.to == "promote":
                 self.add(key, Promoted(version=number))
                 self.policy.promoted.append(position)
@@ -340,7 +340,7 @@ class _Replay:
                 if not self._analyse_stage(position):
                     return
             else:
-                self.add(key, StageApproved(version=number, stage=rollout.stage + 1))  # people are not replayed
+                self.add(key, StageApproved(version=number, stage=move.stage))  # people are not replayed
 
     def _analyse_stage(self, position: int) -> bool:
         """Analyse the open stage, record the verdict, and return whether it is conclusive."""
@@ -348,7 +348,7 @@ class _Replay:
         assert rollout is not None
         if any(look.partition == key for look in rollout.looks):
             return False
-        if self.state.champion is None or self.loop.rollout.is_live:
+        if self.loop.rollout.is_live:
             verdict = StageVerdict("pass", "not replayed", 0)
         else:
             verdict = rows_verdict(_PastRows(self), key)

@@ -11,6 +11,7 @@ from airflow_mlops.core.replay.compare_policies import AS_GOOD, SHARE, PolicyCom
 from airflow_mlops.core.replay.compare_windows import WindowTable, compare_windows
 from airflow_mlops.core.replay.fit_history import FittedHistory
 from airflow_mlops.core.replay.past_holdout import PastHoldout
+from airflow_mlops.core.replay.replay_policy import LEFT_OUT
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
 
 
@@ -155,6 +156,11 @@ def left_out_of(history: FittedHistory) -> dict[str, Any]:
         for (name, reason), as_of in sorted(partitions.items())
     ]
     return {"left_out": tuple(left_out), "untrained": untrained}
+
+
+def describe_replay(report: ReplayReport) -> list[str]:
+    """Return the notes on the figures, a line each: limits, recall, what could not be used, and what is left out."""
+    return [*limit_lines(report), *recall_lines(report), *unused_lines(report), f"not replayed: {LEFT_OUT}"]
 
 
 def unused_lines(report: ReplayReport) -> list[str]:

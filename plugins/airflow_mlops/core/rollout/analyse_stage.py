@@ -15,15 +15,13 @@ from airflow_mlops.core.workspace import Workspace
 
 
 def analyse_stage(workspace: Workspace, state: LoopState, stage: RolloutStage, as_of: str) -> StageVerdict:
-    """Return the verdict on the stage that is open now.
+    """Return the verdict on the stage that is open now; there is a champion to compare it with.
 
     Raises
     ------
     TargetError
         If the target's telemetry cannot be read.
     """
-    if state.champion is None:
-        return StageVerdict("pass", "there is no champion yet to be worse than", 0)
     if workspace.loop.rollout.is_live:
         from airflow_mlops.core.rollout.analyse_traffic import analyse_traffic
 

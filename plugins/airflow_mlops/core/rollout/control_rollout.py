@@ -17,6 +17,7 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.rollout.approvals import people_behind, why_void
 from airflow_mlops.core.rollout.manual_rollback import roll_back_now
+from airflow_mlops.core.rollout.next_transition import next_transition
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.core.workspace.append_decision import append_decision
 
@@ -135,7 +136,11 @@ def stage_to_approve(workspace: Workspace, index: int, as_of: str) -> OpenRollou
     rollout = state.rollout
     if rollout is None or rollout.version.chosen_as_of > as_of:
         raise NotReadyError(f"no rollout from up to {as_of} waits at {name}")
-    due = rollout.stage == index - 1 and (rollout.settled or rollout.stage < 0)
+    if state.champion is None:
+        # Nothing is compared before it: each approval is asked for in its turn.
+        due = next_transition(workspace.loop.rollout.stages, rollout, first=True).stage >= index
+    else:
+        due = rollout.stage == index - 1 and (rollout.settled or rollout.stage < 0)
     if not due and rollout.stage < index:
         raise NotReadyError(f"version {rollout.version.number} has not come to {name} yet")
     return rollout

@@ -1,6 +1,7 @@
 """The state machine of a rollout: a pure function from the state of a challenger to its next transition.
 
     waiting -> shadow, standby -> canary, ab, rolling, one share after another -> live (promoted)
+    waiting -> live (promoted), where there is no champion that the stages could compare it with
 
     it has failed                        -> roll back, whatever else is true
     a person has paused it               -> hold; traffic stays where it is
@@ -32,7 +33,7 @@ class Transition:
     reason: str = ""
 
 
-def next_transition(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Transition:
+def next_transition(stages: Sequence[RolloutStage], rollout: OpenRollout, *, first: bool = False) -> Transition:
     """Return the transition that is due.
 
     Parameters
@@ -41,17 +42,22 @@ def next_transition(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Tra
         As declared; the last one is live.
     rollout : OpenRollout
         State of the rollout in the ledger.
+    first : bool
+        Whether there is no champion yet: it goes live at once, after every approval that a stage declares.
 
     >>> from airflow_mlops.core.ledger.state_machine import Version
     >>> stages = (RolloutStage(canary=10), RolloutStage(live=100))
-    >>> next_transition(stages, OpenRollout(Version("2", "2013-01-27", {}), 7)).to
-    'enter'
+    >>> rollout = OpenRollout(Version("2", "2013-01-27", {}), 7)
+    >>> next_transition(stages, rollout).to, next_transition(stages, rollout, first=True).to
+    ('enter', 'promote')
     """
     index = rollout.stage
     if rollout.failed is not None:
         return Transition("roll_back", index, rollout.failed)
     if rollout.paused is not None:
         return Transition("hold", index, f"paused: {rollout.paused}")
+    if first:
+        return _transition_of_first(stages, rollout)
     if index >= 0 and stage_as_declared(stages, rollout) is None:
         return Transition(
             "hold", index, f"the declaration has no {rollout.kind} {rollout.share} % as stage {index + 1} any more"
@@ -60,9 +66,21 @@ def next_transition(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Tra
         return Transition("look", index)
     next_index = index + 1
     stage = stages[next_index]
-    if stage.approval == "human" and next_index not in rollout.approved:
+    if _waits_for_person(stages, rollout, next_index):
         return Transition("hold", next_index, f"{stage.name} waits for a person to let it begin")
     return Transition("promote" if stage.kind == "live" else "enter", next_index)
+
+
+def _transition_of_first(stages: Sequence[RolloutStage], rollout: OpenRollout) -> Transition:
+    """Return the transition of a version that has no champion to be compared with."""
+    for index, stage in enumerate(stages):
+        if _waits_for_person(stages, rollout, index):
+            return Transition("hold", index, f"{stage.name} waits for a person to let it begin")
+    return Transition("promote", len(stages) - 1)
+
+
+def _waits_for_person(stages: Sequence[RolloutStage], rollout: OpenRollout, index: int) -> bool:
+    return stages[index].approval == "human" and index > rollout.stage and index not in rollout.approved
 
 
 def stage_as_declared(stages: Sequence[RolloutStage], rollout: OpenRollout) -> RolloutStage | None:

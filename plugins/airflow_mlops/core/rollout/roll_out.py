@@ -14,7 +14,7 @@ from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ledger.training_details import Superseded
 from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.rollout.analyse_stage import plain_failure
-from airflow_mlops.core.rollout.next_transition import next_transition
+from airflow_mlops.core.rollout.next_transition import Transition, next_transition
 from airflow_mlops.core.rollout.plan_of_rollout import plan_of_rollout
 from airflow_mlops.core.rollout.preconditions import newest_partition, require_declared, require_not_older
 from airflow_mlops.core.rollout.promotion_policy import require_policy
@@ -70,6 +70,37 @@ def start_rollout(workspace: Workspace, as_of: str) -> str:
     raise RolloutError(f"the rollout could not be started in {ATTEMPTS} attempts: other records keep coming first")
 
 
+def roll_out_first(workspace: Workspace, as_of: str) -> StageOutcome | None:
+    """Start the rollout of the first version and end it at once: there is no champion to compare it with.
+
+    Idempotent: after a crash a repetition as of the same partition returns the outcome again. Returns None, and leaves
+    the rest to the stages, where there is a champion or a stage waits for a person.
+
+    Raises
+    ------
+    NotReadyError
+        If there is no candidate from up to ``as_of``, or a person paused the rollout.
+    RolledBackError, PolicyError, TargetError
+        As :func:`enter_stage`.
+    """
+    as_of = newest_partition(workspace, as_of)
+    state = workspace.state()
+    if state.champion is None:
+        version = start_rollout(workspace, as_of)
+        rollout = workspace.state().rollout
+        stages = workspace.loop.rollout.stages
+        if rollout is None or next_transition(stages, rollout, first=True).to == "promote":
+            return enter_stage(workspace, version, len(stages) - 1, as_of)
+        return None
+    number = state.champion.number
+    promoted = state.promoted.get(number)
+    straight = promoted is not None and promoted.reason is not None
+    waiting = state.candidate is not None or state.rollout is not None
+    if straight and state.promoted_at == as_of and not waiting:
+        return ended_outcome(workspace, state, number, _LIVE)
+    return None
+
+
 def run_rollout_step(workspace: Workspace, version: str, index: int, as_of: str) -> StageOutcome:
     """Enter stage ``index`` of a version's rollout if it is due, and analyse it; idempotent.
 
@@ -109,30 +140,58 @@ def enter_stage(workspace: Workspace, version: str, index: int, as_of: str) -> S
         if rollout is None or rollout.version.number != version:
             return ended_outcome(workspace, state, version, stage.name)
         require_not_older(rollout, as_of)
-        transition = next_transition(workspace.loop.rollout.stages, rollout)
+        transition = next_transition(workspace.loop.rollout.stages, rollout, first=state.champion is None)
         if transition.to == "roll_back":
             roll_back(workspace, rollout, transition.reason, as_of)
-        require_declared(workspace, rollout)
-        if rollout.stage >= index:
-            _serve_or_roll_back(workspace, rollout, stage.name, as_of)
-            return StageOutcome(version, stage.name, "entered before")
-        if transition.stage != index or transition.to not in ("enter", "promote"):
-            raise NotReadyError(
-                f"version {version} holds at {_stage_name(workspace, rollout)}: {transition.reason or _NOT_PASSED}"
-            )
-        _roll_back_if_broken(workspace, state, rollout, as_of)
+        step = _step_of_first if state.champion is None else _step_beside_champion
         try:
-            if transition.to == "promote":
-                return _promote(workspace, state, version, as_of)
-            _enter(workspace, state, index, as_of)
+            return step(workspace, state, transition, index, as_of)
         except StaleLedgerError:
             continue
-        _serve_or_roll_back(workspace, rollout, stage.name, as_of)
-        return StageOutcome(version, stage.name, "entered")
     raise RolloutError(f"{stage.name} could not be entered in {ATTEMPTS} attempts: other records keep coming first")
 
 
 _NOT_PASSED = "it has not passed"
+_LIVE = "live_100"
+UNCOMPARED = "there is no champion to compare it with"
+"""Why the first version goes live without its stages."""
+
+
+def _step_of_first(
+    workspace: Workspace, state: LoopState, transition: Transition, index: int, as_of: str
+) -> StageOutcome:
+    """Promote the first version, whichever stage is asked for, unless a person paused it or has to approve one."""
+    rollout, stage = state.rollout, workspace.loop.rollout.stages[index]
+    assert rollout is not None
+    version = rollout.version.number
+    if transition.to == "promote":
+        return _promote(workspace, state, version, as_of)
+    if rollout.paused is None and index < transition.stage:
+        return StageOutcome(version, stage.name, f"passed over: {UNCOMPARED}; {transition.reason}")
+    raise NotReadyError(f"version {version} holds at its start: {transition.reason}")
+
+
+def _step_beside_champion(
+    workspace: Workspace, state: LoopState, transition: Transition, index: int, as_of: str
+) -> StageOutcome:
+    """Enter a stage that is due, and apply its traffic; live is the promotion."""
+    rollout, stage = state.rollout, workspace.loop.rollout.stages[index]
+    assert rollout is not None
+    version = rollout.version.number
+    require_declared(workspace, rollout)
+    if rollout.stage >= index:
+        _serve_or_roll_back(workspace, rollout, stage.name, as_of)
+        return StageOutcome(version, stage.name, "entered before")
+    if transition.stage != index or transition.to not in ("enter", "promote"):
+        raise NotReadyError(
+            f"version {version} holds at {_stage_name(workspace, rollout)}: {transition.reason or _NOT_PASSED}"
+        )
+    _roll_back_if_broken(workspace, state, rollout, as_of)
+    if transition.to == "promote":
+        return _promote(workspace, state, version, as_of)
+    _enter(workspace, state, index, as_of)
+    _serve_or_roll_back(workspace, rollout, stage.name, as_of)
+    return StageOutcome(version, stage.name, "entered")
 
 
 def _stage_name(workspace: Workspace, rollout: OpenRollout) -> str:
@@ -173,10 +232,20 @@ def _promote(workspace: Workspace, state: LoopState, version: str, as_of: str) -
         _prepare_or_roll_back(workspace, state, version, as_of)
     previous = state.champion.number if state.champion else None
     operation = f"promoted:{version}:{state.rollout.record if state.rollout else 0}"
-    draft = workspace.draft(Promoted(version=version, previous=previous), operation, as_of)
+    details = Promoted(version=version, previous=previous, reason=_reason_without_stages(workspace, state))
+    draft = workspace.draft(details, operation, as_of)
     workspace.ledger.append(draft, read=state.sequence)
     reconcile(workspace)
-    return StageOutcome(version, "live_100", f"version {version} is the champion; before it {previous or 'none'}")
+    because = "" if details.reason is None else f": {details.reason}"
+    return StageOutcome(version, _LIVE, f"version {version} is the champion; before it {previous or 'none'}{because}")
+
+
+def _reason_without_stages(workspace: Workspace, state: LoopState) -> str | None:
+    """Return why the first version goes live without its stages, naming them; None of a later one."""
+    if state.champion is not None:
+        return None
+    names = ", ".join(stage.name for stage in workspace.loop.rollout.stages if stage.kind != "live")
+    return f"{UNCOMPARED}, so it went live without {names}" if names else UNCOMPARED
 
 
 def _prepare_or_roll_back(workspace: Workspace, state: LoopState, version: str, as_of: str) -> None:
@@ -186,4 +255,4 @@ def _prepare_or_roll_back(workspace: Workspace, state: LoopState, version: str, 
     except RolloutError as error:
         if error.retryable or state.rollout is None:
             raise
-        roll_back(workspace, state.rollout, f"live_100: it cannot be served: {error}", as_of)
+        roll_back(workspace, state.rollout, f"{_LIVE}: it cannot be served: {error}", as_of)

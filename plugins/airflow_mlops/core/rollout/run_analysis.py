@@ -13,6 +13,7 @@ from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
 from airflow_mlops.core.ports.spans import note_version, span
 from airflow_mlops.core.rollout.analyse_stage import analyse_stage, plain_failure
+from airflow_mlops.core.rollout.next_transition import next_transition
 from airflow_mlops.core.rollout.preconditions import newest_partition, require_declared, require_not_older
 from airflow_mlops.core.rollout.rollback import StageOutcome, ended_outcome, roll_back
 from airflow_mlops.core.rollout.verdict import StageVerdict, insufficient_data
@@ -45,6 +46,8 @@ def run_analysis(workspace: Workspace, version: str, index: int, as_of: str) -> 
         require_not_older(rollout, as_of)
         if rollout.failed is not None:
             roll_back(workspace, rollout, rollout.failed, as_of)
+        if state.champion is None:
+            return _analysis_of_first(workspace, rollout, index)
         require_declared(workspace, rollout)
         if rollout.stage > index or (rollout.stage == index and rollout.settled):
             return StageOutcome(version, stage.name, "passed before")
@@ -56,6 +59,15 @@ def run_analysis(workspace: Workspace, version: str, index: int, as_of: str) -> 
             continue
         return _act_on(workspace, rollout, verdict, as_of)
     raise RolloutError(f"{stage.name} could not be looked at in {ATTEMPTS} attempts: other records keep coming first")
+
+
+def _analysis_of_first(workspace: Workspace, rollout: OpenRollout, index: int) -> StageOutcome:
+    """Return the outcome of a stage before one that waits for a person; of the first version nothing is compared."""
+    stages, version = workspace.loop.rollout.stages, rollout.version.number
+    transition = next_transition(stages, rollout, first=True)
+    if transition.to == "hold" and (rollout.paused is not None or index >= transition.stage):
+        raise NotReadyError(f"version {version} holds before {stages[index].name}: {transition.reason}")
+    return StageOutcome(version, stages[index].name, "passed over: there is no champion to compare it with")
 
 
 def _act_on(workspace: Workspace, rollout: OpenRollout, verdict: StageVerdict, as_of: str) -> StageOutcome:

@@ -7,7 +7,6 @@ taken back since predicts nothing any more. The label column is not read.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,12 @@ from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.rollout import SERVING
 from airflow_mlops.core.errors import NotReadyError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished
-from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import StateMachine, Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.ports.spans import note_version, span
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, challenger_features, predict_challenger
+from airflow_mlops.core.rollout.serving_state import require_champion
 from airflow_mlops.core.rollout.sticky_share import sticky_share
 from airflow_mlops.core.training.decision_threshold import decide
 from airflow_mlops.core.training.predict import predict
@@ -57,9 +56,8 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
     previous = now.scored.get(partition)
     if previous is not None and previous.snapshot == snapshot.digest:
         return previous
-    then = serving_state(workspace.state(before=partition), workspace.state())
-    if then.champion is None:
-        raise NotReadyError(f"there is no champion from before {partition}")
+    then = require_champion(workspace, partition)
+    assert then.champion is not None
     note_version(then.champion.number)
     pin = PinnedPartition(partition, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
@@ -112,25 +110,6 @@ def count_unseen(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, 
                 columns,
             )
     return counts
-
-
-def serving_state(then: LoopState, newest: LoopState) -> StateMachine:
-    """Return the state before a partition, with versions that were taken back since removed or replaced.
-
-    A rollback is recorded for the newest partition. Older ones that wait to be scored were published before it, and
-    are predicted after it.
-    """
-    rollout, champion = then.rollout, then.champion
-    if rollout is not None and rollout.version.number in newest.quarantined:
-        rollout = None
-    visited: set[str] = set()
-    while champion is not None and champion.number in newest.quarantined and champion.number not in visited:
-        visited.add(champion.number)
-        rollback = newest.rolled_back.get(champion.number)
-        if rollback is None or rollback.champion is None:
-            break  # quarantined otherwise: the ledger names no version in its place
-        champion = newest.versions[rollback.champion]
-    return replace(then.machine, rollout=rollout, champion=champion)
 
 
 def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
