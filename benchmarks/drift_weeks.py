@@ -122,6 +122,7 @@ def season(period: float) -> Effects:
 WEEKS = (
     Weeks("tails_t2", heavy(2)),
     Weeks("tails_t3", heavy(3)),
+    Weeks("tails_t4", heavy(4)),
     Weeks("common_factor", common()),
     Weeks("common_factor_t3", common(3)),
     Weeks("trend", trend),

@@ -172,6 +172,18 @@ def test_texts_that_stand_for_null_are_declared_as_such_and_said_to_be_a_guess(
     assert [candidate["kept"] for candidate in trial["fit"].values()] == [True, True]
 
 
+def test_the_draft_leaves_the_comparison_with_the_champion_to_the_default_and_says_so(project: Path) -> None:
+    assert new("--label", "late") == 0
+    loop = loop_of()
+    assert [gate.better_than for gate in loop.gates] == ["dummy"]
+    compared = loop.gates_in_force(compared=True)[-1]
+    assert (compared.metric, compared.better_than, compared.confidence) == ("log_loss", "champion", 0.8)
+    assert (
+        "  # By default a later model must also have a lower log_loss than the champion on the same rows, with 80 % "
+        "confidence.\n" in Path("include/loops/trips.yaml").read_text()
+    )
+
+
 def test_a_file_whose_names_no_declaration_can_hold_is_refused_and_nothing_is_written(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

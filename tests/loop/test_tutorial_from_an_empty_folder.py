@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.loop.new_project import work_in
-from tests.loop.newcomer import PAGE, Newcomer
+from tests.loop.newcomer import MORE_PARCELS, PAGE, Newcomer
 from tests.loop.tutorial_page import blocks, follow_page
 
 if TYPE_CHECKING:
@@ -23,14 +23,23 @@ MOST_COMMANDS = 6
 
 # Airflow 3.3 reads the rules of .airflowignore by a name that pathspec 1.0 has replaced.
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
-def test_the_commands_of_the_page_lead_from_an_empty_folder_to_a_champion(
+def test_the_commands_of_the_page_lead_from_an_empty_folder_to_a_champion_and_slower_parcels_to_the_next(
     tmp_path: Path, start_scheduler: SchedulerFactory
 ) -> None:
     newcomer = Newcomer(start_scheduler)
     with work_in(tmp_path):
         assert follow_page(PAGE, newcomer.type, tmp_path) == 5
-    assert newcomer.airflow is not None
+        (tmp_path / "more_parcels.py").write_text(MORE_PARCELS, encoding="utf-8")
+        newcomer.type("python more_parcels.py")
+        assert newcomer.airflow is not None
+        for key in ("2025-11-30T00:00:00", "2025-12-07T00:00:00"):
+            newcomer.airflow.trigger("parcels_ingest", partition_key=key)
+            newcomer.airflow.run_until_idle()
+        status, history = (newcomer.type(f"airflow-mlops {name} parcels") for name in ("status", "history"))
     assert newcomer.airflow.failures() == []
+    assert "champion          version 2" in status
+    assert "retrains          2, promotions 2, rollbacks 0" in status
+    assert "decided to retrain (alarm: performance)" in history
 
 
 def test_a_newcomer_types_at_most_six_commands_until_the_loop_runs() -> None:

@@ -13,13 +13,13 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import chdtrc, gammaincinv
+from scipy.special import chdtrc, erfc, gammaincinv
 
 from airflow_mlops.core.watch.drift.reference_spread import FARTHEST, Spread, chi_square_draws
 
 Floats = npt.NDArray[np.float64]
 Tails = tuple[tuple[float, float], ...]
-"""Pairs of degrees of freedom of Student's t and their weight; the weights add up to 1."""
+"""Pairs of degrees of freedom of Student's t, infinite for a normal effect, and their weight; these add up to 1."""
 
 EVERY, HALVINGS, ROUGHLY = 2, 9, 16
 STREAMS, VARIANCES = 10, 10_000
@@ -86,7 +86,7 @@ class HeavyWindows:
         p_values = np.zeros(len(self._rest))
         for weight, own, reference, (variance, chance) in self._models:
             excess = 1 + own[:, ::every, None] * variance + reference[:, ::every, None]
-            p_values += weight * (chdtrc(self._directions, left / excess) @ chance).mean(axis=1)
+            p_values += weight * (chi_square_tail(self._directions, left / excess) @ chance).mean(axis=1)
         return p_values
 
     def limits(self, rate: float) -> Floats:
@@ -100,10 +100,27 @@ class HeavyWindows:
         return limits
 
 
+def chi_square_tail(freedom: Floats, statistics: Floats) -> Floats:
+    """Return the chance that a chi-square variable exceeds a statistic; quickly where the degrees of freedom are 1.
+
+    Parameters
+    ----------
+    freedom : array of float, shape (n_columns, 1, 1)
+    statistics : array of float, shape (n_columns, n_draws, n_values)
+    """
+    single = freedom[:, 0, 0] == 1
+    chances = np.empty_like(statistics)
+    chances[single] = erfc(np.sqrt(statistics[single] / 2))
+    chances[~single] = chdtrc(freedom[~single], statistics[~single])
+    return chances
+
+
 @lru_cache(maxsize=512)
 def reference_draws(directions: float, count: int, degrees: float) -> tuple[Floats, Floats, Floats]:
     """Return draws of the sums of ``g_j`` and of ``w_j g_j``, and of the mean ``w_j``, each of shape (n_draws,)."""
     moved = np.array([chi_square_draws(directions, STREAMS + place)[::EVERY] for place in range(count)])
+    if np.isinf(degrees):
+        return moved.sum(axis=0), moved.sum(axis=0), np.ones(moved.shape[1])
     variance = np.array([degrees / chi_square_draws(degrees, VARIANCES + place)[::EVERY] for place in range(count)])
     return moved.sum(axis=0), (moved * variance).sum(axis=0), variance.mean(axis=0)
 
@@ -111,6 +128,8 @@ def reference_draws(directions: float, count: int, degrees: float) -> tuple[Floa
 @lru_cache(maxsize=64)
 def variances(degrees: float) -> tuple[Floats, Floats]:
     """Return values of the variance of a week's effect and the chance of each, every one of shape (n_values,)."""
+    if np.isinf(degrees):
+        return np.ones(1), np.ones(1)
     chance = np.diff(EDGES)
     middle = np.array([(low + high) / 2 for low, high in pairwise(1 - EDGES)])
     return degrees / (2 * gammaincinv(degrees / 2, middle)), chance

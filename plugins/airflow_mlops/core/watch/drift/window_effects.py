@@ -22,15 +22,18 @@ SEED = 13
 ORDERS = 999
 ORDER_LEVEL, COLUMN_ORDER_LEVEL = 0.02, 0.002
 """How often exchangeable windows may be taken to follow an order: all columns together, and one by itself."""
-DEGREES = (2.0, 3.0, 4.0, 6.0, 10.0, 30.0)
+DEGREES = (2.0, 3.0, 4.0, 6.0, 10.0, 30.0, np.inf)
+"""Degrees of freedom of Student's t that weeks may have; without a bound they are normal."""
+BELIEFS = (*[1 / 12] * 6, 1 / 2)
+"""The weight of each before any week is seen: half for normal weeks, and the other half in equal parts."""
 HEAVIEST: Tails = ((2.0, 1.0),)
-"""What is assumed where the tails are not known: a variance without a bound."""
-FAR = 2.0
-"""Log likelihood below the best by which degrees of freedom are ruled out."""
-LIGHT = 4.0
-"""Degrees of freedom from which on the tails are light enough to average over what is left."""
-NARROW = 3
-"""Steps of ``DEGREES`` over which heavy tails may be uncertain, before they count as not known."""
+"""What is assumed where the tails are not known and may be as heavy: a variance without a bound."""
+HEAVY = 4.0
+"""Largest degrees of freedom of tails that are heavy: their fourth moment has no bound."""
+COUNTS = 0.03
+"""Weight from which on tails count: with so much, heavy ones fill a column's rate at a distance that is new for others."""
+NEGLIGIBLE = 1e-3
+"""Weight of tails that are left out."""
 CENTRES = np.linspace(-3.0, 3.0, 25)
 SCALES = np.exp(np.linspace(np.log(0.15), np.log(8.0), 14))
 
@@ -104,12 +107,11 @@ def independent_columns(places: Floats) -> float:
     return float(columns / (1 + (columns - 1) * shared))
 
 
-def tail_of(places: Sequence[Floats]) -> Tails | None:
-    """Return the tails of the windows' effects; None where so few windows do not tell.
+def tail_of(places: Sequence[Floats]) -> Tails:
+    """Return the tails that the windows' effects may have, each with its weight.
 
-    Degrees of freedom of Student's t are held against each other by their likelihood, whatever centre and scale each
-    column has. Those that are much less likely than the best are ruled out. Of those that are left the heaviest is
-    assumed if it is heavy; otherwise all share the weight.
+    The weight of some degrees of freedom of Student's t is their belief times their likelihood, whatever centre and
+    scale each column has. Columns that move together count as the fewer.
 
     Parameters
     ----------
@@ -118,15 +120,30 @@ def tail_of(places: Sequence[Floats]) -> Tails | None:
     """
     table = np.array(places)
     share = independent_columns(table) / len(table)
-    likelihood = log_likelihoods(table).sum(axis=0) * share
-    left = np.flatnonzero(likelihood >= likelihood.max() - FAR)
-    if DEGREES[left[0]] < LIGHT and left[-1] - left[0] >= NARROW:
-        return None
-    if DEGREES[left[0]] < LIGHT:
-        return ((DEGREES[left[0]], 1.0),)
-    weights = np.exp(likelihood[left] - likelihood.max())
-    weights /= weights.sum()
-    return tuple((DEGREES[place], float(weight)) for place, weight in zip(left, weights, strict=True))
+    logs = log_likelihoods(table).sum(axis=0) * share + np.log(BELIEFS)
+    weights = np.exp(logs - logsumexp(logs))
+    kept = weights >= NEGLIGIBLE
+    weights = weights[kept] / weights[kept].sum()
+    return tuple(zip(np.array(DEGREES)[kept].tolist(), weights.tolist(), strict=True))
+
+
+def are_known(tails: Tails) -> bool:
+    """Return whether windows tell if their tails are heavy.
+
+    >>> are_known(((2.0, 0.2), (3.0, 0.78), (6.0, 0.02))), are_known(((3.0, 0.1), (10.0, 0.9)))
+    (True, False)
+    """
+    heavy = sum(weight for degrees, weight in tails if degrees <= HEAVY)
+    return not COUNTS < heavy < 1 - COUNTS
+
+
+def careful_tails(tails: Tails) -> Tails:
+    """Return what is assumed where tails are not known: the heaviest if they count, otherwise all by their weight.
+
+    >>> careful_tails(((2.0, 0.2), (10.0, 0.8)))
+    ((2.0, 1.0),)
+    """
+    return HEAVIEST if dict(tails).get(DEGREES[0], 0.0) >= COUNTS else tails
 
 
 def log_likelihoods(places: Floats) -> Floats:
@@ -143,10 +160,16 @@ def log_likelihoods(places: Floats) -> Floats:
     moved = (centred / scales)[:, None, :] - CENTRES[:, None]
     windows, logs = places.shape[1], []
     for degrees in DEGREES:
-        constant = gammaln((degrees + 1) / 2) - gammaln(degrees / 2) - np.log(degrees * np.pi) / 2
-        parts = [
-            -(degrees + 1) / 2 * np.log1p((moved / scale) ** 2 / degrees).sum(axis=2) - windows * np.log(scale)
-            for scale in SCALES
-        ]
-        logs.append(windows * constant + logsumexp(np.array(parts), axis=(0, 2)))
+        parts = [log_density(moved / scale, degrees).sum(axis=2) - windows * np.log(scale) for scale in SCALES]
+        logs.append(logsumexp(np.array(parts), axis=(0, 2)))
     return np.array(logs).T
+
+
+def log_density(values: Floats, degrees: float) -> Floats:
+    """Return the logarithm of the density of Student's t, or of the normal one for degrees without a bound."""
+    if np.isinf(degrees):
+        normal: Floats = -(np.log(2 * np.pi) + values**2) / 2
+        return normal
+    constant = gammaln((degrees + 1) / 2) - gammaln(degrees / 2) - np.log(degrees * np.pi) / 2
+    students: Floats = constant - (degrees + 1) / 2 * np.log1p(values**2 / degrees)
+    return students

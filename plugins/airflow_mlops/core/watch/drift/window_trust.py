@@ -13,8 +13,9 @@ from airflow_mlops.core.watch.drift.heavy_tails import Tails
 from airflow_mlops.core.watch.drift.reference_spread import is_restless
 from airflow_mlops.core.watch.drift.window_effects import (
     COLUMN_ORDER_LEVEL,
-    HEAVIEST,
     ORDER_LEVEL,
+    are_known,
+    careful_tails,
     first_direction,
     order_p_value,
     squared_distances,
@@ -92,13 +93,10 @@ def _trust_by_effects(shifts: Sequence[ColumnShift], moving: Sequence[int]) -> l
         for place, distance in zip(moving, distances, strict=True)
         if together or order_p_value(distance) <= COLUMN_ORDER_LEVEL
     }
-    rest = [place for place in moving if place not in in_order]
-    of_rest = Trust()
-    if rest:
-        tails = tail_of([first_direction(shifts[place].effects) for place in rest])
-        of_rest = Trust(HEAVIEST, "tails") if tails is None else Trust(tails)
+    tails = tail_of([first_direction(shifts[place].effects) for place in moving])
+    of_rest = Trust(tails) if are_known(tails) else Trust(careful_tails(tails), "tails")
     of_others = Trust(None, "order", gross_only=True) if together else of_rest
     trusts = [of_others if most and shift.spread.freedom else Trust() for shift in shifts]
     for place in moving:
-        trusts[place] = Trust(None, "order") if place in in_order else of_rest
+        trusts[place] = Trust(of_rest.tails, "order") if place in in_order else of_rest
     return trusts

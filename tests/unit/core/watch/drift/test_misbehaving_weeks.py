@@ -15,13 +15,17 @@ from airflow_mlops.core.watch.drift.drift_verdict import DriftVerdict, judge_col
 from airflow_mlops.core.watch.drift.drift_words import describe_doubt, describe_usual_distance
 from airflow_mlops.core.watch.drift.heavy_tails import HeavyWindows
 from airflow_mlops.core.watch.drift.judge_window import WindowJudgement
+from airflow_mlops.core.watch.drift.reference_spread import RestlessWindows
 from airflow_mlops.core.watch.drift.window_effects import (
+    HEAVIEST,
+    are_known,
+    careful_tails,
     independent_columns,
     order_p_value,
     squared_distances,
     tail_of,
 )
-from benchmarks.drift_weeks import UNORDERED, Weeks, common, heavy, normal, season, trend
+from benchmarks.drift_weeks import SIZE, UNORDERED, Weeks, common, heavy, normal, season, trend
 
 ROWS = 2_000
 EDGES = np.linspace(-1.5, 1.5, 10)
@@ -47,6 +51,7 @@ def judge(process: Weeks, source: np.random.Generator, *, min_effect: float = 0.
     "process",
     [
         Weeks("tails_t2", heavy(2)),
+        Weeks("tails_t3_26_weeks", heavy(3), 26),
         Weeks("common_factor_t3", common(3)),
         Weeks("few_5_t3", heavy(3), 5),
         Weeks("few_1", normal(), 1),
@@ -109,12 +114,42 @@ def test_a_limit_is_the_statistic_whose_chance_is_the_rate() -> None:
 def test_tails_are_told_by_many_independent_columns_and_not_by_one_or_by_copies() -> None:
     source = np.random.default_rng(25)
     light, far = source.normal(size=(20, 26)), source.standard_t(2, (20, 26))
-    (lightest, _), *_ = tail_of(list(light)) or ((0.0, 0.0),)
-    (heaviest, _), *_ = tail_of(list(far)) or ((0.0, 0.0),)
-    assert lightest >= 4.0
-    assert heaviest in (2.0, 3.0)
-    assert tail_of([light[0, :8]]) is None
-    assert tail_of(list(np.outer(source.uniform(0.5, 1.5, 20), light[0, :8]))) is None
+    of_light, of_far = tail_of(list(light)), tail_of(list(far))
+    assert are_known(of_light)
+    assert min(degrees for degrees, _ in of_light) >= 4.0
+    assert are_known(of_far)
+    assert max(of_far, key=lambda pair: pair[1])[0] in (2.0, 3.0)
+    for few in ([light[0, :8]], list(np.outer(source.uniform(0.5, 1.5, 20), light[0, :8]))):
+        unknown = tail_of(few)
+        assert sum(weight for _, weight in unknown) == pytest.approx(1.0)
+        assert not are_known(unknown)
+        assert careful_tails(unknown) == HEAVIEST
+
+
+def test_tails_that_twenty_columns_of_normal_weeks_rule_out_are_not_assumed() -> None:
+    source = np.random.default_rng(31)
+    for _ in range(20):
+        assert careful_tails(tail_of(list(source.normal(size=(20, 8))))) != HEAVIEST
+
+
+def test_tails_without_a_bound_on_their_degrees_are_those_of_normal_weeks() -> None:
+    source = np.random.default_rng(32)
+    counts = weeks(source, 0.3 * source.normal(size=9))
+    shift = measure_column("x", counts[:8], counts[8])
+    model = ([shift.spread], [shift.rows], [shift.freedom])
+    normal_weeks, students = RestlessWindows(*model), HeavyWindows(*model, ((np.inf, 1.0),))
+    for statistic in (20.0, 200.0, 2_000.0):
+        assert students.p_values([statistic]) == pytest.approx(normal_weeks.p_values([statistic]), rel=0.15)
+
+
+def test_a_shift_of_ten_times_what_normal_weeks_do_is_found_in_most_windows() -> None:
+    source, process, repeats = np.random.default_rng(33), Weeks("normal", normal()), 50
+    found = 0
+    for _ in range(repeats):
+        past, now = process.draw(source, shift=10 * SIZE)
+        found += "x00" in judge_columns(past, now, alarm_rate=0.01, min_effect=0.0, unordered=UNORDERED).drifted
+    # With the heaviest tails wherever eight weeks do not rule them out it was found in half of them.
+    assert found >= binom.ppf(0.01, repeats, 0.75)
 
 
 def test_columns_that_move_as_one_count_as_one() -> None:
