@@ -35,7 +35,7 @@ IMPORTED = ("mlflow", "deltalake", "sklearn.linear_model", "skops.io", "pandas",
 
 @dataclass
 class Summary:
-    """What the drill has tried and found."""
+    """The trials of one process, and their violations."""
 
     points: list[str] = field(default_factory=list)
     tried: Counter[str] = field(default_factory=Counter)
@@ -65,7 +65,7 @@ def trials_of(history: History, *, every: bool, shard: int, shards: int) -> list
         places: dict[tuple[str, str], list[Reached]] = {}
         for reached in history.reached():
             places.setdefault((history.steps[reached.step].name, reached.point), []).append(reached)
-        ends = [place for found in places.values() for place in dict.fromkeys((found[0], found[-1]))]
+        ends = [place for passed in places.values() for place in dict.fromkeys((passed[0], passed[-1]))]
         chosen = [Trial(reached, fault) for reached in ends for fault in FAULTS]
     else:
         first: dict[str, list[Reached]] = {}
@@ -77,7 +77,7 @@ def trials_of(history: History, *, every: bool, shard: int, shards: int) -> list
 
 
 def run_shard(arguments: argparse.Namespace, shard: int, folder: Path) -> int:
-    """Run the trials of one process, and leave what they found in a file of the folder."""
+    """Run the trials of one process, and leave its summary in a file of the folder."""
     for name in IMPORTED:
         import_module(name)
     summary = Summary()
@@ -110,7 +110,7 @@ def tell(shard: int, words: str) -> None:
 
 
 def run_shards(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Run every process, and return what each has found; one that ends without an answer is an error."""
+    """Run every process, and return their summaries; one that ends without an answer is an error."""
     children = []
     for shard in range(arguments.processes):
         child = os.fork()
@@ -131,11 +131,11 @@ def run_shards(arguments: argparse.Namespace, folder: Path) -> list[dict[str, An
     return [json.loads((folder / f"{shard}.json").read_text()) for shard in range(arguments.processes)]
 
 
-def add_up(found: list[dict[str, Any]]) -> dict[str, Any]:
+def add_up(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the numbers of the drill from those of its processes."""
-    points = sorted({point for summary in found for point in summary["points"]})
+    points = sorted({point for summary in summaries for point in summary["points"]})
     tried, ended = Counter[str](), Counter[str]()
-    for summary in found:
+    for summary in summaries:
         tried.update(summary["tried"])
         ended.update(summary["ended"])
     return {
@@ -144,7 +144,7 @@ def add_up(found: list[dict[str, Any]]) -> dict[str, Any]:
         "tried": sum(tried.values()),
         "tried_by_fault": dict(sorted(tried.items())),
         "ended": dict(sorted(ended.items())),
-        "violations": [violation for summary in found for violation in summary["violations"]],
+        "violations": [violation for summary in summaries for violation in summary["violations"]],
         "names": points,
     }
 

@@ -287,7 +287,7 @@ def notified() -> Step:
 
 
 def kept_apart(key: str) -> Iterator[Step]:
-    """Yield what keeps a loop tidy, and what a person may ask of it: all beside the way of a model."""
+    """Yield the tasks and the commands that stand beside the way of a model."""
 
     def anchored(workspace: Workspace, _: Results) -> Any:
         append_anchor(head_anchor(workspace.ledger), workspace.root / "anchors.jsonl")
@@ -299,7 +299,7 @@ def kept_apart(key: str) -> Iterator[Step]:
             workspace, champion.number, workspace.root / "exported.zip", environment="drill", with_example=True
         )
 
-    yield Step("overdue", lambda workspace, _: [found.message for found in watch_overdue(workspace, night(key))])
+    yield Step("overdue", lambda workspace, _: [finding.message for finding in watch_overdue(workspace, night(key))])
     yield Step("tidy", lambda workspace, _: apply_retention(workspace, after_hours=0).files)
     yield Step("forget", lambda workspace, _: forget_subject(workspace, SUBJECT).files)
     yield Step("anchor", anchored)

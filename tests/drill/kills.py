@@ -85,7 +85,7 @@ class KillableStack(LocalStack):
         return super()._launch(name, command)
 
     def _commit_for_good(self) -> None:
-        """Let PostgreSQL write each commit before it acknowledges it, as it does by default."""
+        """Make PostgreSQL write each commit before it acknowledges it, as it does by default."""
         postgres = self._running_postgres()
         postgres.execute("postgres", "ALTER SYSTEM SET synchronous_commit = on")
         postgres.execute("postgres", "SELECT pg_reload_conf()")
@@ -150,12 +150,12 @@ class KillableStack(LocalStack):
 
 @dataclass
 class Killer(threading.Thread):
-    """Kills one process after another in the background, until it is told to end or has killed enough."""
+    """Kills one process after another in the background, until it is report to end or has killed enough."""
 
     stack: KillableStack
     count: int
     chance: random.Random
-    told: Callable[[str], None]
+    report: Callable[[str], None]
     enough: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
 
@@ -173,7 +173,7 @@ class Killer(threading.Thread):
                 self.enough.wait(self.chance.uniform(*PAUSE))
                 (name,) = self.chance.choices(names, weights)
                 if self.stack.kill(name, self.chance) and self.stack.killed.total() % 10 == 0:
-                    self.told(f"killed {dict(self.stack.killed)}")
+                    self.report(f"killed {dict(self.stack.killed)}")
         except BaseException as error:
             self.error = error
             raise
@@ -182,7 +182,7 @@ class Killer(threading.Thread):
 
 
 def insist(action: Callable[[], Any]) -> Any:
-    """Return what a request answers, tried until Airflow is there to answer it."""
+    """Return the answer to a request, tried until Airflow is there to give one."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -213,35 +213,35 @@ def left_over(stack: KillableStack) -> list[tuple[str, str, str]]:
     return [(task["dag_id"], task["task_id"], task["state"]) for task in tasks]
 
 
-def drive(stack: KillableStack, project: Project, key: str, told: Callable[[str], None]) -> None:
+def drive(stack: KillableStack, project: Project, key: str, report: Callable[[str], None]) -> None:
     """Deliver a partition, run the night after it, and wait until nothing is left to do."""
     for dag, run_key in ((project.dag("ingest"), key), (project.dag("nightly"), key)):
         insist(partial(stack.client.trigger, dag, run_key))
         quiet, until = 0, time.monotonic() + PATIENCE
         while quiet < 3:  # events turn into runs between two looks
             if time.monotonic() > until:
-                told(f"left: {insist(partial(left_over, stack))}")
+                report(f"left: {insist(partial(left_over, stack))}")
                 raise TimeoutError(f"{dag} of {run_key} has work left after {PATIENCE:g} s")
             time.sleep(0.7)
             quiet = quiet + 1 if is_settled(stack) else 0
 
 
 def without_a_fault(folder: Path, fields: dict[str, Any], project: Project, keys: list[str]) -> Counter[str]:
-    """Return what the records say of the same loop that lives through the same partitions by the core alone."""
+    """Return the records of the same loop that lives through the same partitions by the core alone."""
     stores = Stores.embedded(folder / "mlops")
     workspace = open_workspace(Loop(**fields), stores, root=project.root, actor="drill")
     for key in keys:
         live_through(workspace, key)
-    return said(workspace)
+    return records_of(workspace)
 
 
-def said(workspace: Workspace) -> Counter[str]:
-    """Return what the records of a loop say, of the kinds that matter here."""
+def records_of(workspace: Workspace) -> Counter[str]:
+    """Return the records of a loop, of the kinds that matter here, by what they say."""
     return Counter(essence(record) for record in workspace.ledger.records() if record.kind in LIKE)
 
 
 @contextmanager
-def running(folder: Path, project: Project, told: Callable[[str], None]) -> Any:
+def running(folder: Path, project: Project, report: Callable[[str], None]) -> Any:
     """Yield a real Airflow with the Dags of a project."""
     with KillableStack(
         folder / "airflow",
@@ -252,7 +252,7 @@ def running(folder: Path, project: Project, told: Callable[[str], None]) -> Any:
             **QUICK,
             "PYTHONPATH": os.pathsep.join([str(project.root), str(HOUSE / "plugins"), str(HOUSE)]),
         },
-        report=told,
+        report=report,
     ) as stack:
         dags = [project.dag(name) for name in ("ingest", "score", "watch", "nightly", "train", "rollout")]
         stack.client.wait_for_dags(*dags)
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     began = time.monotonic()
 
-    def told(words: str) -> None:
+    def report(words: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {words}", flush=True)
 
     folder = Path(tempfile.mkdtemp(prefix="airflow-mlops-kills-"))
@@ -279,16 +279,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number, key in enumerate(keys):
         project.put(key, level=6.0 if number >= len(keys) // 2 else 0.0)
     expected = without_a_fault(folder / "undisturbed", project.fields, project, keys)
-    told(f"without a fault {expected.total()} records of {', '.join(LIKE)}")
+    report(f"without a fault {expected.total()} records of {', '.join(LIKE)}")
     violations = []
-    with running(folder, project, told) as stack:
-        killer = Killer(stack, arguments.kills, random.Random(arguments.seed), told)
+    with running(folder, project, report) as stack:
+        killer = Killer(stack, arguments.kills, random.Random(arguments.seed), report)
         killer.start()
         rounds = 0
         while rounds == 0 or (not killer.enough.is_set() and rounds < 20):
             for key in keys:
-                told(f"partition {key}, killed {stack.killed.total()}")
-                drive(stack, project, key, told)
+                report(f"partition {key}, killed {stack.killed.total()}")
+                drive(stack, project, key, report)
             rounds += 1
         killer.enough.set()
         killer.join()
@@ -296,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise killer.error
         stack.wait_until_all_answer()
         for key in keys:
-            drive(stack, project, key, told)
+            drive(stack, project, key, report)
         lake = Lake.on_disk(stack.home / "mlops" / "lake")
         stores = Stores(lake, stack.database_uri(), stack.mlflow_url, scratch=stack.home / "mlops" / "scratch")
         workspace = open_workspace(Loop(**project.fields), stores, root=project.root, actor="drill")
@@ -305,9 +305,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             assert_invariants(workspace)
         except (AssertionError, MlopsError) as error:
             violations.append(f"{type(error).__name__}: {error}")
-        found = said(workspace)
-        violations += [f"missing: {record}" for record in (expected - found).elements()]
-        violations += [f"in addition: {record}" for record in (found - expected).elements()]
+        records = records_of(workspace)
+        violations += [f"missing: {record}" for record in (expected - records).elements()]
+        violations += [f"in addition: {record}" for record in (records - expected).elements()]
         promoted = [record.details.version for record in workspace.ledger.records() if record.kind == "promoted"]
     result = {
         "kills": stack.killed.total(),
@@ -320,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    told(json.dumps(result))
+    report(json.dumps(result))
     return 1 if violations else 0
 
 

@@ -50,7 +50,7 @@ class Reached:
 
 @dataclass
 class History:
-    """What happens without any fault: the points that each step passes, and where the loop stands after it."""
+    """A history without any fault: the points that each step passes, and where the loop stands after it."""
 
     steps: list[Step]
     points: list[Counter[str]] = field(default_factory=list)
@@ -63,7 +63,7 @@ class History:
 
 
 class DrillError(AssertionError):
-    """What a fault has broken."""
+    """A fault has broken something."""
 
 
 class Drill:
@@ -80,12 +80,12 @@ class Drill:
     def __init__(self, place: Place, folder: Path) -> None:
         self.place, self.folder = place, folder
 
-    def undisturbed(self, steps: list[Step], told: Callable[[str], None]) -> History:
+    def undisturbed(self, steps: list[Step], report: Callable[[str], None]) -> History:
         """Run a history without any fault, keep the state before each of its steps, and return what it is like."""
         self.place.make()
         history = History(steps)
         for number, step in enumerate(steps):
-            told(f"{number + 1}/{len(steps)} {step.name}")
+            report(f"{number + 1}/{len(steps)} {step.name}")
             copy_place(self.place.root, self.folder / str(number))
             (self.folder / f"{number}.json").write_text(json.dumps(self._results(history)))
             status, answer = self._wait(self._fork(step, self._results(history), traced=True), LONGEST)
@@ -303,7 +303,7 @@ def rows_of(workspace: Workspace, key: str) -> list[Any]:
 
 
 def essence(record: Any) -> str:
-    """Return what a record says, without numbers of other records, versions of tables, times and digests."""
+    """Return the essence of a record, without numbers of other records, versions of tables, times and digests."""
     details = {name: value for name, value in record.to_json()["details"].items() if name in SAID}
     return json.dumps([record.kind, record.partition, details], sort_keys=True, default=str)
 
@@ -319,16 +319,16 @@ SAID = frozenset(
 """The fields of records that must be the same, whatever an attempt before has left."""
 
 
-def differing(expected: Any, found: Any) -> list[str]:
-    """Return what differs between two views, a sentence each."""
+def differing(expected: Any, actual: Any) -> list[str]:
+    """Return the differences between two views, a sentence each."""
     sentences = []
     for name, value in expected.items():
-        if found[name] == value:
+        if actual[name] == value:
             continue
         if isinstance(value, list):
-            missing = list((Counter(map(str, value)) - Counter(map(str, found[name]))).elements())
-            more = list((Counter(map(str, found[name])) - Counter(map(str, value))).elements())
+            missing = list((Counter(map(str, value)) - Counter(map(str, actual[name]))).elements())
+            more = list((Counter(map(str, actual[name])) - Counter(map(str, value))).elements())
             sentences.append(f"{name}: missing {missing[:3]}, in addition {more[:3]}")
         else:
-            sentences.append(f"{name}: {found[name]!r}, without the fault {value!r}")
+            sentences.append(f"{name}: {actual[name]!r}, without the fault {value!r}")
     return sentences

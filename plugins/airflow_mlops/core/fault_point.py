@@ -40,7 +40,7 @@ def external_write(name: str) -> Iterator[None]:
 
 
 def write(store: str, client: Any, call: str, /, *arguments: Any, **named: Any) -> Any:
-    """Return what a call of a client answers that changes a store, with a point before it and one after."""
+    """Return the answer of a client to a call that changes a store, with a point before it and one after."""
     with external_write(f"{store}.{call}"):
         return getattr(client, call)(*arguments, **named)
 

@@ -142,7 +142,7 @@ def calls_of(tree: ast.Module) -> Iterator[tuple[ast.Call, str, bool]]:
 @cache
 def uncovered() -> tuple[Write, ...]:
     """Return the writes around which there is no point, neither where they stand nor where their function is called."""
-    found = []
+    writing = []
     for path in sorted(file for room in ROOMS for file in (PACKAGE / room).rglob("*.py")):
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         calls = list(calls_of(ast.parse(path.read_text(encoding="utf-8"))))
@@ -152,8 +152,8 @@ def uncovered() -> tuple[Write, ...]:
         for call, function, covered in calls:
             within = function.startswith("_") and called[function] and all(called[function])
             if writes(call) and not covered and not within:
-                found.append(Write(module, function, call.lineno, name_of(call)))
-    return tuple(found)
+                writing.append(Write(module, function, call.lineno, name_of(call)))
+    return tuple(writing)
 
 
 def test_every_write_passes_a_fault_point() -> None:

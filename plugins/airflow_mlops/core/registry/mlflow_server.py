@@ -52,7 +52,7 @@ class MlflowServer:
             return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def write(self, call: str, /, *arguments: Any, **named: Any) -> Any:
-        """Return what a call of MLflow's client answers that changes the store, with a fault point before and after."""
+        """Return the answer to a call of MLflow's client that changes the store, between two fault points."""
         return write("mlflow", self.client, call, *arguments, **named)
 
     def ensure_experiment(self) -> Any:
