@@ -9,9 +9,11 @@ from unittest.mock import MagicMock
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from structlog.contextvars import get_contextvars
 
 from airflow_mlops.core.rollout.approvals import record_rejection, version_to_approve
 from airflow_mlops.operators.approval import ApproveVersionOperator, format_question
+from airflow_mlops.operators.stage_spans import observing_stage
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project, night, states, why
 
@@ -80,6 +82,16 @@ def test_who_started_the_training_cannot_approve_it_and_somebody_else_can_the_we
     scheduler.run_until_idle()
     assert project.workspace.registry.aliases() == {"champion": "1"}
     assert_invariants(project.workspace)
+
+
+def test_log_lines_about_a_question_have_its_version_as_a_field(tmp_path: Path, airflow_home: Path) -> None:
+    project = candidate(tmp_path)
+    with observing_stage(ApproveVersionOperator, project.model, KEYS[1]):
+        assert "version" not in get_contextvars()
+        version_to_approve(project.workspace, KEYS[1])
+        fields = dict(get_contextvars())
+    assert (fields["model"], fields["version"], fields["stage"]) == (project.model, "1", "approve_version")
+    assert {"model", "partition", "stage", "version"}.isdisjoint(get_contextvars())
 
 
 def test_a_rejected_version_is_quarantined_and_what_follows_is_skipped(

@@ -16,6 +16,7 @@ from airflow_mlops.core.ledger.rollout_details import ApprovalVoid, Approved, Re
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ledger.training_details import CandidateRegistered, TrainingStarted, VersionRecalled
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 
@@ -40,6 +41,7 @@ def version_to_approve(workspace: Workspace, as_of: str, *, expected: str | None
     waiting = version_in_question(workspace.state())
     if waiting is None or waiting.chosen_as_of > as_of:
         raise NotReadyError(f"no version from up to {as_of} waits for an approval")
+    note_version(waiting.number)
     if expected not in (None, waiting.number):
         raise NotReadyError(
             f"version {expected} was asked about, and version {waiting.number} waits now: the answer counts for neither"

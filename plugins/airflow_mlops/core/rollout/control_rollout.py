@@ -15,6 +15,7 @@ from airflow_mlops.core.ledger.record import Draft, Record
 from airflow_mlops.core.ledger.rollout_details import RolloutPaused, RolloutResumed, StageApproved, StageSkipped
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.ledger.state_machine import OpenRollout
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.rollout.approvals import people_behind, why_void
 from airflow_mlops.core.rollout.manual_rollback import roll_back_now
 from airflow_mlops.core.rollout.next_transition import next_transition
@@ -136,6 +137,7 @@ def stage_to_approve(workspace: Workspace, index: int, as_of: str) -> OpenRollou
     rollout = state.rollout
     if rollout is None or rollout.version.chosen_as_of > as_of:
         raise NotReadyError(f"no rollout from up to {as_of} waits at {name}")
+    note_version(rollout.version.number)
     if state.champion is None:
         # Nothing is compared before it: each approval is asked for in its turn.
         due = next_transition(workspace.loop.rollout.stages, rollout, first=True).stage >= index

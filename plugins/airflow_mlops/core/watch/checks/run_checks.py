@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from airflow_mlops.core.errors import MlopsError, NotReadyError
 from airflow_mlops.core.ledger.watch_details import ALARM, NO_ALARM, WindowJudged
+from airflow_mlops.core.ports.spans import note_version
 from airflow_mlops.core.watch.checks.check_result import CheckResult, cannot_tell, finite
 from airflow_mlops.core.watch.checks.check_terms import CheckTerms
 from airflow_mlops.core.watch.checks.concept import check_concept
@@ -71,6 +72,7 @@ def run_checks(workspace: Workspace, partition: str, *, as_of: str | None = None
         raise NotReadyError("no check is declared to be watched")
     window = WatchedWindow(workspace, partition, as_of)
     window.require_scored()
+    note_version(window.champion.number)
     return _run_named(window, declared)
 
 
