@@ -16,8 +16,8 @@ RATE, OTHER_RATE = 0.01, 0.05
 SEED = 4
 """What the assumptions about tails were chosen on has other seeds."""
 BAND, MOST = (0.5, 1.5), 0.5
-REFERENCES, SHIFTED = 4_000, 400
-"""Windows in which nothing new happens, enough to tell a rate of 0.01 from 0.015, and windows with a shift."""
+SHIFTED = 200
+"""Windows with a shift of each factor."""
 FACTORS = (3, 10)
 """Shifts of one column, in scales of the weeks' own effects."""
 
@@ -42,11 +42,11 @@ class WeekRates:
         return max(ratios) <= BAND[1] and (min(ratios) >= BAND[0] or self.insufficient >= MOST)
 
 
-def week_rows(processes: Sequence[Weeks] = WEEKS, references: int = REFERENCES) -> list[Row]:
+def week_rows(processes: Sequence[Weeks] = WEEKS) -> list[Row]:
     """Return a row for each process of weeks: the share of windows in which nothing new happens that alarm."""
     rows = []
     for process in processes:
-        rates = measure_weeks(process, references)
+        rates = measure_weeks(process)
         shifts = ", ".join(f"{factor} x: {share:.2f}" for factor, share in rates.detected.items())
         verdicts = f"quiet {rates.quiet:.3f}, insufficient {rates.insufficient:.3f}"
         alarms = ", ".join(
@@ -69,8 +69,9 @@ def week_rows(processes: Sequence[Weeks] = WEEKS, references: int = REFERENCES) 
     return rows
 
 
-def measure_weeks(process: Weeks, references: int, shifted: int = SHIFTED) -> WeekRates:
+def measure_weeks(process: Weeks, shifted: int = SHIFTED) -> WeekRates:
     """Return the shares of a process, each reference with the one week after it."""
+    references = process.judged
     random = np.random.default_rng([SEED, *process.name.encode()])
     verdicts = [judge(process, random) for _ in range(references)]
     counts = {name: sum(verdict.verdict == name for verdict in verdicts) for name in ("no alarm", "insufficient data")}

@@ -39,11 +39,14 @@ class Weeks:
         Draws the effects of weeks in a row.
     windows : int
         Weeks of the reference.
+    judged : int
+        References that are judged: more where the rate is one that holds, and not most of them are insufficient data.
     """
 
     name: str
     effects: Effects
     windows: int = 8
+    judged: int = 1_000
 
     def draw(
         self, random: np.random.Generator, *, rows: int = ROWS, shift: float = 0.0, moved: int = 1
@@ -119,10 +122,12 @@ def season(period: float) -> Effects:
     return draw
 
 
+FIRM = 4_000
+"""Windows that tell a rate of 0.01 from one of 0.015."""
 WEEKS = (
-    Weeks("tails_t2", heavy(2)),
-    Weeks("tails_t3", heavy(3)),
-    Weeks("tails_t4", heavy(4)),
+    Weeks("tails_t2", heavy(2), judged=FIRM),
+    Weeks("tails_t3", heavy(3), judged=FIRM),
+    Weeks("tails_t4", heavy(4), judged=FIRM),
     Weeks("common_factor", common()),
     Weeks("common_factor_t3", common(3)),
     Weeks("trend", trend),
@@ -130,8 +135,8 @@ WEEKS = (
     Weeks("season_52_weeks", season(52)),
     *(Weeks(f"few_{windows}", normal(), windows) for windows in range(1, 6)),
     *(Weeks(f"few_{windows}_t3", heavy(3), windows) for windows in (1, 3, 5)),
-    Weeks("normal", normal()),
-    Weeks("normal_26_weeks", normal(), 26),
-    Weeks("tails_t3_26_weeks", heavy(3), 26),
+    Weeks("normal", normal(), judged=FIRM),
+    Weeks("normal_26_weeks", normal(), 26, judged=FIRM),
+    Weeks("tails_t3_26_weeks", heavy(3), 26, judged=FIRM),
 )
 """The processes that are measured; the last three misbehave less, or are known for longer."""

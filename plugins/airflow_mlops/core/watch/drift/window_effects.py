@@ -31,7 +31,7 @@ HEAVIEST: Tails = ((2.0, 1.0),)
 HEAVY = 4.0
 """Largest degrees of freedom of tails that are heavy: their fourth moment has no bound."""
 COUNTS = 0.03
-"""Weight from which on tails count: with so much, heavy ones fill a column's rate at a distance that is new for others."""
+"""Weight from which on tails count: with so much, heavy ones fill a column's rate at a distance new for normal weeks."""
 NEGLIGIBLE = 1e-3
 """Weight of tails that are left out."""
 CENTRES = np.linspace(-3.0, 3.0, 25)
