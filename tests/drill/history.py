@@ -35,7 +35,7 @@ from airflow_mlops.core.retrain.decide_retrain import decide_and_record, decide_
 from airflow_mlops.core.rollout.approvals import record_approval, record_question, record_rejection, version_to_approve
 from airflow_mlops.core.rollout.control_loop import control_loop
 from airflow_mlops.core.rollout.inspect_versions import inspect_versions
-from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout
+from airflow_mlops.core.rollout.roll_out import enter_stage, roll_out_first, start_rollout
 from airflow_mlops.core.rollout.run_analysis import run_analysis
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.watch_rollout import watch_rollout
@@ -245,11 +245,16 @@ def answered(key: str, *, approve: bool) -> Iterator[Step]:
 
 def rolled_out(key: str, *stages: int, analysed: bool = True) -> Iterator[Step]:
     """Yield the tasks of the Dag that rolls a candidate out, for the stages that are named."""
-    yield Step("start", lambda workspace, _: start_rollout(workspace, key))
+    yield Step("start", partial(_started, key=key))
     for index in stages:
         yield Step("enter", partial(_entered, index=index, key=key))
         if analysed and index < 2:  # the last stage is live, and has no analysis
             yield Step("analyse", partial(_analysed, index=index, key=key))
+
+
+def _started(workspace: Workspace, _: Results, *, key: str) -> Any:
+    outcome = roll_out_first(workspace, key)
+    return start_rollout(workspace, key) if outcome is None else outcome.version
 
 
 def _entered(workspace: Workspace, results: Results, *, index: int, key: str) -> Any:
@@ -315,7 +320,7 @@ def life_of_a_loop() -> Iterator[Step]:
     yield from decided(KEYS[1], "nightly")
     yield from trained(KEYS[1])
     yield from answered(KEYS[1], approve=True)
-    yield from rolled_out(KEYS[1], 0, 1, 2)
+    yield from rolled_out(KEYS[1])  # the first version, which has nobody to be compared with
     for key in KEYS[2:4]:  # the world has moved: the first alarm comes before a window of the new one is there
         yield from ingested(key)
         yield from watched(key)
@@ -359,6 +364,6 @@ def life_with_late_labels() -> Iterator[Step]:
         if key == KEYS[3]:
             yield from decided(key, "nightly")
             yield from trained(key)
-            yield from rolled_out(key, 0, 1, 2)
+            yield from rolled_out(key)
         else:
             yield from watched(key, regret=True)

@@ -153,9 +153,9 @@ class Killer(threading.Thread):
     """Kills one process after another in the background, until it is report to end or has killed enough."""
 
     stack: KillableStack
-    count: int
     chance: random.Random
     report: Callable[[str], None]
+    allowed: int = 0
     enough: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
 
@@ -166,11 +166,13 @@ class Killer(threading.Thread):
         return id(self)
 
     def run(self) -> None:
-        """Kill until there are enough."""
+        """Kill until somebody says that it is enough."""
         names, weights = zip(*WEIGHTS.items(), strict=True)
         try:
-            while not self.enough.is_set() and self.stack.killed.total() < self.count:
+            while not self.enough.is_set():
                 self.enough.wait(self.chance.uniform(*PAUSE))
+                if self.stack.killed.total() >= self.allowed:
+                    continue
                 (name,) = self.chance.choices(names, weights)
                 if self.stack.kill(name, self.chance) and self.stack.killed.total() % 10 == 0:
                     self.report(f"killed {dict(self.stack.killed)}")
@@ -213,17 +215,19 @@ def left_over(stack: KillableStack) -> list[tuple[str, str, str]]:
     return [(task["dag_id"], task["task_id"], task["state"]) for task in tasks]
 
 
-def drive(stack: KillableStack, project: Project, key: str, report: Callable[[str], None]) -> None:
-    """Deliver a partition, run the night after it, and wait until nothing is left to do."""
-    for dag, run_key in ((project.dag("ingest"), key), (project.dag("nightly"), key)):
-        insist(partial(stack.client.trigger, dag, run_key))
+def drive(stack: KillableStack, project: Project, key: str, killer: Killer, report: Callable[[str], None]) -> None:
+    """Deliver a partition, run the night after it, and wait until its share is killed and nothing is left to do."""
+    for dag in (project.dag("ingest"), project.dag("nightly")):
+        insist(partial(stack.client.trigger, dag, key))
         quiet, until = 0, time.monotonic() + PATIENCE
         while quiet < 3:  # events turn into runs between two looks
             if time.monotonic() > until:
                 report(f"left: {insist(partial(left_over, stack))}")
-                raise TimeoutError(f"{dag} of {run_key} has work left after {PATIENCE:g} s")
+                raise TimeoutError(f"{dag} of {key} has work left after {PATIENCE:g} s")
             time.sleep(0.7)
             quiet = quiet + 1 if is_settled(stack) else 0
+    while stack.killed.total() < killer.allowed and killer.error is None:
+        time.sleep(0.5)
 
 
 def without_a_fault(folder: Path, fields: dict[str, Any], project: Project, keys: list[str]) -> Counter[str]:
@@ -282,21 +286,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     report(f"without a fault {expected.total()} records of {', '.join(LIKE)}")
     violations = []
     with running(folder, project, report) as stack:
-        killer = Killer(stack, arguments.kills, random.Random(arguments.seed), report)
+        killer = Killer(stack, random.Random(arguments.seed), report)
         killer.start()
-        rounds = 0
-        while rounds == 0 or (not killer.enough.is_set() and rounds < 20):
-            for key in keys:
-                report(f"partition {key}, killed {stack.killed.total()}")
-                drive(stack, project, key, report)
-            rounds += 1
+        for number, key in enumerate(keys, start=1):
+            killer.allowed = arguments.kills * number // len(keys)
+            drive(stack, project, key, killer, report)
+            report(f"partition {key} is done, killed {stack.killed.total()}")
         killer.enough.set()
         killer.join()
         if killer.error is not None:
             raise killer.error
         stack.wait_until_all_answer()
-        for key in keys:
-            drive(stack, project, key, report)
         lake = Lake.on_disk(stack.home / "mlops" / "lake")
         stores = Stores(lake, stack.database_uri(), stack.mlflow_url, scratch=stack.home / "mlops" / "scratch")
         workspace = open_workspace(Loop(**project.fields), stores, root=project.root, actor="drill")
@@ -314,7 +314,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "killed": dict(sorted(stack.killed.items())),
         "seed": arguments.seed,
         "partitions": len(keys),
-        "rounds": rounds,
         "promoted": promoted,
         "violations": violations,
     }
