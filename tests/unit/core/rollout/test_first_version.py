@@ -96,7 +96,15 @@ def test_whichever_step_comes_first_promotes_it_and_the_others_say_so(tmp_path: 
     assert rollout_kinds(workspace) == ["rollout_started", "promoted"]
 
 
-@pytest.mark.parametrize("point", ["rollout_started", "before_promoted", "promoted", "aliases_set"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "ledger.rollout_started.after",
+        "ledger.promoted.before",
+        "ledger.promoted.after",
+        "registry.set_alias.champion.after",
+    ],
+)
 def test_one_that_died_anywhere_is_finished_by_the_retry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
