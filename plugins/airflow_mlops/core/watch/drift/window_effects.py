@@ -31,7 +31,7 @@ HEAVIEST: Tails = ((2.0, 1.0),)
 HEAVY = 4.0
 """Largest degrees of freedom of tails that are heavy: their fourth moment has no bound."""
 COUNTS = 0.03
-"""Weight from which on tails count: with so much, heavy ones fill a column's rate at a distance new for normal weeks."""
+"""Weight from which on tails count: with so much, heavy ones fill a column's rate where normal ones say new."""
 NEGLIGIBLE = 1e-3
 """Weight of tails that are left out."""
 CENTRES = np.linspace(-3.0, 3.0, 25)
@@ -107,7 +107,7 @@ def independent_columns(places: Floats) -> float:
     return float(columns / (1 + (columns - 1) * shared))
 
 
-def tail_of(places: Sequence[Floats]) -> Tails:
+def tail_of(places: Sequence[Floats] | Floats) -> Tails:
     """Return the tails that the windows' effects may have, each with its weight.
 
     The weight of some degrees of freedom of Student's t is their belief times their likelihood, whatever centre and
@@ -138,7 +138,7 @@ def are_known(tails: Tails) -> bool:
 
 
 def careful_tails(tails: Tails) -> Tails:
-    """Return what is assumed where tails are not known: the heaviest if they count, otherwise all by their weight.
+    """Return the tails that are assumed where they are not known: the heaviest if they count, else all by their weight.
 
     >>> careful_tails(((2.0, 0.2), (10.0, 0.8)))
     ((2.0, 1.0),)

@@ -17,6 +17,7 @@ from airflow_mlops.core.watch.drift.window_effects import (
     are_known,
     careful_tails,
     first_direction,
+    independent_columns,
     order_p_value,
     squared_distances,
     tail_of,
@@ -93,10 +94,13 @@ def _trust_by_effects(shifts: Sequence[ColumnShift], moving: Sequence[int]) -> l
         for place, distance in zip(moving, distances, strict=True)
         if together or order_p_value(distance) <= COLUMN_ORDER_LEVEL
     }
-    tails = tail_of([first_direction(shifts[place].effects) for place in moving])
+    places = np.array([first_direction(shifts[place].effects) for place in moving])
+    tails = tail_of(places)
     of_rest = Trust(tails) if are_known(tails) else Trust(careful_tails(tails), "tails")
+    # One trend or season of all columns: they are one column, which tells no tails.
+    shared = together and independent_columns(places) <= max(1.0, len(moving) / 2)
     of_others = Trust(None, "order", gross_only=True) if together else of_rest
     trusts = [of_others if most and shift.spread.freedom else Trust() for shift in shifts]
     for place in moving:
-        trusts[place] = Trust(of_rest.tails, "order") if place in in_order else of_rest
+        trusts[place] = Trust(None if shared else of_rest.tails, "order") if place in in_order else of_rest
     return trusts

@@ -144,12 +144,12 @@ def test_tails_without_a_bound_on_their_degrees_are_those_of_normal_weeks() -> N
 
 def test_a_shift_of_ten_times_what_normal_weeks_do_is_found_in_most_windows() -> None:
     source, process, repeats = np.random.default_rng(33), Weeks("normal", normal()), 50
-    found = 0
+    hits = 0
     for _ in range(repeats):
         past, now = process.draw(source, shift=10 * SIZE)
-        found += "x00" in judge_columns(past, now, alarm_rate=0.01, min_effect=0.0, unordered=UNORDERED).drifted
+        hits += "x00" in judge_columns(past, now, alarm_rate=0.01, min_effect=0.0, unordered=UNORDERED).drifted
     # With the heaviest tails wherever eight weeks do not rule them out it was found in half of them.
-    assert found >= binom.ppf(0.01, repeats, 0.75)
+    assert hits >= binom.ppf(0.01, repeats, 0.75)
 
 
 def test_columns_that_move_as_one_count_as_one() -> None:
