@@ -35,7 +35,7 @@ class History:
     """The spans of a history, and the lines of the logs of its tasks."""
 
     model: str
-    tasks: dict[str, str]
+    tasks: dict[str, list[str]]
     logs: dict[str, list[dict[str, Any]]]
     spans: list[Span]
 
@@ -63,7 +63,7 @@ def attributes(span: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """A loop to its first champion, and a partition that it scores and watches, where Airflow traces."""
+    """A loop to its second champion, and a partition that it scores and watches, where Airflow traces."""
     folder = tmp_path_factory.mktemp("traced")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     with span_collector() as collector:
@@ -85,9 +85,12 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
 
 
 def test_the_tasks_of_the_history_have_ended_well(history: History) -> None:
-    skipped = {name for name, state in history.tasks.items() if state == "skipped"}
-    assert skipped == {f"{history.model}_watch.report"}, "nothing alarms"
-    assert {state for name, state in history.tasks.items() if name not in skipped} == {"success"}
+    ends = {name.removeprefix(f"{history.model}_"): set(states) for name, states in history.tasks.items()}
+    assert ends.pop("watch.report") == {"skipped"}, "nothing alarms"
+    of_first = {"score.score", "rollout.shadow_100.enter", "rollout.shadow_100.analyse", "rollout.live_100.promote"}
+    assert {name for name, states in ends.items() if "skipped" in states} == of_first, "what needs a champion"
+    assert set.union(*ends.values()) == {"skipped", "success"}
+    assert all("success" in states for states in ends.values())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_the_tasks_of_the_history_have_ended_well(history: History) -> None:
         ("fit", "worker.fit[0]", "fit_candidate", NIGHT),
         ("judge", "worker.evaluate", "evaluate_candidates", NIGHT),
         ("register", "worker.register", "register_candidate", NIGHT),
-        ("analyse", "worker.shadow_100.analyse", "analyse_rollout", NIGHT),
+        ("analyse", "worker.shadow_100.analyse", "analyse_rollout", WEEK),
         ("score", "worker.score", "score_partition", WEEK),
     ],
 )
@@ -118,20 +121,22 @@ def test_signing_is_a_step_of_registering(history: History) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "stage", "partition"),
+    ("task", "stage", "partition", "version"),
     [
-        ("worker.register", "register_candidate", NIGHT),
-        ("worker.shadow_100.analyse", "analyse_rollout", NIGHT),
-        ("worker.live_100.promote", "advance_rollout", NIGHT),
-        ("worker.score", "score_partition", WEEK),
-        ("worker.drift", "detect_drift", WEEK),
-        ("worker.performance", "measure_performance", WEEK),
+        ("worker.register", "register_candidate", NIGHT, "1"),
+        ("worker.start", "start_rollout", NIGHT, "1"),
+        ("worker.score", "score_partition", WEEK, "1"),
+        ("worker.drift", "detect_drift", WEEK, "1"),
+        ("worker.performance", "measure_performance", WEEK, "1"),
+        ("worker.register", "register_candidate", WEEK, "2"),
+        ("worker.shadow_100.analyse", "analyse_rollout", WEEK, "2"),
+        ("worker.live_100.promote", "advance_rollout", WEEK, "2"),
     ],
 )
 def test_the_span_of_a_task_has_the_version_that_it_is_about(
-    history: History, task: str, stage: str, partition: str
+    history: History, task: str, stage: str, partition: str, version: str
 ) -> None:
-    assert attributes(history.one(task, stage, partition))["mlops.version"] == "1"
+    assert attributes(history.one(task, stage, partition))["mlops.version"] == version
 
 
 def test_the_candidate_of_a_fit_is_an_attribute(history: History) -> None:
@@ -147,8 +152,8 @@ def test_log_lines_of_a_task_have_model_partition_and_stage_as_fields(history: H
 
 def test_log_lines_have_the_version_once_it_is_known(history: History) -> None:
     lines = history.lines("rollout.shadow_100.analyse", "AnalyseRolloutOperator")
-    assert [line.get("version") for line in lines] == [None, "1"]
-    assert lines[-1]["event"].startswith("version 1 at shadow_100: ")
+    assert [line.get("version") for line in lines] == [None, "2"]
+    assert lines[-1]["event"].startswith("version 2 at shadow_100: ")
 
 
 def test_lines_after_the_stage_have_no_field_of_it(history: History) -> None:

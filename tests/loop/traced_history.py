@@ -16,7 +16,7 @@ from typing import Any
 from airflow_mlops.testing.airflow_home import isolate_airflow
 
 WATCH = {"drift": {"alarm_rate": 0.001}, "performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}}
-ROLLOUT = {"stages": [{"shadow": 100}, {"live": 100}], "min_rows": 20}
+ROLLOUT = {"stages": [{"shadow": 100}, {"live": 100}], "margin": 0.25, "min_rows": 20}
 SETTINGS = {
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
     # How long the supervisor may take to see that a task has ended, in seconds.
@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 def run_loop(folder: Path) -> dict[str, Any]:
-    """Run a loop to its first champion, and one more partition through scoring and the watch."""
+    """Run a loop to its first champion, one more partition through scoring and the watch, and version 2 to live."""
     from tests.loop.forked_tasks import ForkingScheduler
     from tests.loop.project import KEYS, make_project
 
@@ -37,7 +37,11 @@ def run_loop(folder: Path) -> dict[str, Any]:
         project.at_night(scheduler, KEYS[1])
         project.put(KEYS[2])
         project.ingest(scheduler, KEYS[2])
-        tasks = {f"{task.dag_id}.{task.task_id}": str(task.state) for task in scheduler.task_instances()}
+        scheduler.trigger(project.dag("train"), partition_key=KEYS[2])
+        scheduler.run_until_idle()
+        tasks: dict[str, list[str]] = {}
+        for task in scheduler.task_instances():
+            tasks.setdefault(f"{task.dag_id}.{task.task_id}", []).append(str(task.state))
     return {"model": project.model, "tasks": tasks, "logs": log_lines()}
 
 
