@@ -19,7 +19,7 @@ from airflow_mlops.core import fault_point
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import GateError, MlopsError, NotReadyError, RolledBackError
 from airflow_mlops.core.fault_point import InjectedError
-from airflow_mlops.core.ledger.record import verify_chain
+from airflow_mlops.core.ledger.record import Record, verify_chain
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from benchmarks.row import Row
@@ -49,10 +49,12 @@ class Faults:
 
 def soak_turns(*, turns: int = TURNS) -> list[Row]:
     """Return the row: what differs between a loop that was disturbed and one that was not, after a thousand turns."""
-    quiet, _ = live(turns, Faults(chance_of(SEED), 0.0))
     faults = Faults(chance_of(SEED), SHARE)
-    disturbed, workspace = live(turns, faults)
-    records = list(workspace.ledger.records())
+    with tempfile.TemporaryDirectory(prefix="airflow-mlops-soak-") as folder:
+        root = Path(folder)
+        (root / "soaked.py").write_text(TRAINING)
+        quiet, _ = live(root, "quiet", turns, Faults(chance_of(SEED), 0.0))
+        disturbed, records = live(root, "disturbed", turns, faults)
     differences = (quiet - disturbed).total() + (disturbed - quiet).total()
     promoted = [record.details for record in records if record.kind == "promoted"]
     lines = sum(after.previous != before.version for before, after in pairwise(promoted))
@@ -77,17 +79,15 @@ def chance_of(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - draws for a benchmark
 
 
-def live(turns: int, faults: Faults) -> tuple[Counter[str], Workspace]:
-    """Live through turns with faults; return what the records say, and the workspace."""
+def live(root: Path, name: str, turns: int, faults: Faults) -> tuple[Counter[str], list[Record[Any]]]:
+    """Live through turns with faults; return what the records say, and the records."""
     from tests.drill.trials import essence
     from tests.loop.project import declaration, week
 
     frames: dict[str, Any] = {}
-    scratch = Path(tempfile.mkdtemp(prefix="airflow-mlops-soak-"))
-    (scratch / "soaked.py").write_text(TRAINING)
     fields = declaration("soaked", "soaked:candidates", gates=[{"metric": "mae", "at_most": 4.0}])
     fields["data"]["until"] = "2113-12-29"
-    workspace = in_memory_workspace(Loop(**fields), frames, scratch=scratch)
+    workspace = in_memory_workspace(Loop(**fields), frames, scratch=root / name, root=root)
     fault_point.observers.append(faults)
     try:
         for number, key in enumerate(keys(turns)):
@@ -101,7 +101,8 @@ def live(turns: int, faults: Faults) -> tuple[Counter[str], Workspace]:
     finally:
         fault_point.observers.remove(faults)
         print()
-    return Counter(essence(record) for record in workspace.ledger.records()), workspace
+    records = list(workspace.ledger.records())
+    return Counter(map(essence, records)), records
 
 
 TRAINING = """

@@ -146,10 +146,10 @@ class Drill:
         return "stopped"
 
     def _attempt_again(self, step: Step, results: Results, expected: str) -> None:
-        """Run a step as Airflow runs a task again, and hold what it ends with against what it ends with at first.
+        """Run a step as Airflow runs a task again.
 
-        An attempt after one that was whole may find nothing left to do, which is a refusal of its own; so what counts
-        is where the loop stands. That an attempt ends with an error that nobody expects counts too.
+        After an attempt that was whole it may find nothing left to do, and refuse: where the loop stands is compared
+        afterwards. An error that trying again should mend, or one that is none of the loop's own, breaks the trial.
         """
         status, _ = self._wait(self._fork(step, results), LONGEST)
         if status != 0:
