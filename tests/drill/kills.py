@@ -34,7 +34,7 @@ from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.airflow_client import AirflowApiError
-from airflow_mlops.testing.child_processes import Child, session_members, wait_until_ready
+from airflow_mlops.testing.child_processes import Child, session_members
 from airflow_mlops.testing.stack import LocalStack
 from tests.drill.trials import essence
 from tests.loop.by_core import live_through
@@ -42,11 +42,17 @@ from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project
 
 HOUSE = Path(__file__).resolve().parents[2]
-RESULT = HOUSE / "build" / "drill-kills.json"
+RESULT = HOUSE / "build" / "drill.json"
+"""The numbers of the drill, to which those of the kills are added."""
 WEIGHTS = {"worker": 60, "mlflow": 12, "scheduler": 8, "dag-processor": 8, "api-server": 8, "postgres": 4}
 """How often each process is chosen, of a hundred kills."""
+SERVICES = ("mlflow", "api-server", "scheduler", "dag-processor")
+"""The processes that are started again where they have ended."""
 PAUSE = (0.5, 4.0)
 """Seconds between two kills, drawn evenly."""
+LIVENESS = 45.0
+"""Seconds without an end after which the scheduler is started again, as a liveness probe does: a worker of Airflow's
+local executor that is killed while it takes a task leaves the others waiting for ever."""
 PATIENCE = 600.0
 """Seconds in which the loop must have nothing left to do once nothing is killed any more."""
 QUICK = {
@@ -75,6 +81,7 @@ class KillableStack(LocalStack):
         super().__init__(*arguments, **named)
         self._commands: dict[str, list[str]] = {}
         self.killed = Counter[str]()
+        self._busy = threading.RLock()
 
     def _start(self) -> None:
         super()._start()
@@ -92,14 +99,22 @@ class KillableStack(LocalStack):
 
     def kill(self, name: str, chance: random.Random) -> bool:
         """Kill a process of a kind, and start it again unless Airflow does; return False if there is none."""
-        if name == "worker":
-            return self._kill_worker(chance)
-        if name == "postgres":
-            self._kill_postgres()
-        else:
-            self._kill_session(name)
-        self.killed[name] += 1
+        with self._busy:
+            if name == "worker":
+                return self._kill_worker(chance)
+            if name == "postgres":
+                self._kill_postgres()
+            else:
+                self._kill_session(name)
+            self.killed[name] += 1
         return True
+
+    def supervise(self) -> None:
+        """Start again what has ended by itself, as where it was started while PostgreSQL was down."""
+        with self._busy:
+            for name in SERVICES:
+                if self._child(name).process.poll() is not None:
+                    self._kill_session(name)
 
     def _child(self, name: str) -> Child:
         return next(child for child in reversed(self._children) if child.name == name)
@@ -123,6 +138,11 @@ class KillableStack(LocalStack):
         self._children.remove(child)
         self._launch(name, self._commands[name])
 
+    def restart_scheduler(self) -> None:
+        """Start the scheduler again, which counts as no kill."""
+        with self._busy:
+            self._kill_session("scheduler")
+
     def _kill_postgres(self) -> None:
         pid = int((self.home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
         server = psutil.Process(pid)
@@ -138,14 +158,20 @@ class KillableStack(LocalStack):
         self._commit_for_good()
 
     def wait_until_all_answer(self) -> None:
-        """Return once every process answers again."""
-        for name, ready in (
-            ("mlflow", self._mlflow_answers),
-            ("api-server", self._answers("metadatabase")),
-            ("dag-processor", self._answers("dag_processor")),
-            ("scheduler", self._answers("scheduler")),
-        ):
-            wait_until_ready(self._child(name), ready, timeout_seconds=180)
+        """Return once every process answers again.
+
+        Raises
+        ------
+        TimeoutError
+            If one of them does not in time.
+        """
+        until = time.monotonic() + PATIENCE
+        parts = ("metadatabase", "dag_processor", "scheduler")
+        while not (self._mlflow_answers() and all(self._answers(part)() for part in parts)):
+            if time.monotonic() > until:
+                raise TimeoutError(f"not every process answers within {PATIENCE:g} s: {self.client.health()}")
+            self.supervise()
+            time.sleep(1.0)
 
 
 @dataclass
@@ -219,11 +245,16 @@ def drive(stack: KillableStack, project: Project, key: str, killer: Killer, repo
     """Deliver a partition, run the night after it, and wait until its share is killed and nothing is left to do."""
     for dag in (project.dag("ingest"), project.dag("nightly")):
         insist(partial(stack.client.trigger, dag, key))
-        quiet, until = 0, time.monotonic() + PATIENCE
+        quiet, until, alive = 0, time.monotonic() + PATIENCE, time.monotonic() + LIVENESS
         while quiet < 3:  # events turn into runs between two looks
             if time.monotonic() > until:
                 report(f"left: {insist(partial(left_over, stack))}")
                 raise TimeoutError(f"{dag} of {key} has work left after {PATIENCE:g} s")
+            if time.monotonic() > alive and stack.killed.total() >= killer.allowed:
+                report("nothing has ended for a while: the scheduler is started again")
+                stack.restart_scheduler()
+                alive = time.monotonic() + LIVENESS
+            stack.supervise()
             time.sleep(0.7)
             quiet = quiet + 1 if is_settled(stack) else 0
     while stack.killed.total() < killer.allowed and killer.error is None:
@@ -276,7 +307,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     def report(words: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {words}", flush=True)
 
-    folder = Path(tempfile.mkdtemp(prefix="airflow-mlops-kills-"))
+    with tempfile.TemporaryDirectory(prefix="airflow-mlops-kills-") as folder:
+        result = kill_processes(arguments, Path(folder), report)
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps({**known, "kills": result["kills"], "killing": result}, indent=1) + "\n")
+    report(json.dumps(result))
+    return 1 if result["violations"] else 0
+
+
+def kill_processes(arguments: argparse.Namespace, folder: Path, report: Callable[[str], None]) -> dict[str, Any]:
+    """Run a loop whose processes are killed, and return the numbers and the violations."""
     project = make_project(folder / "project")
     keys = KEYS[: arguments.partitions]
     (project.dags / "loop_dags.py").write_text(DAG_FILE.format(model=project.model))
@@ -309,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         violations += [f"missing: {record}" for record in (expected - records).elements()]
         violations += [f"in addition: {record}" for record in (records - expected).elements()]
         promoted = [record.details.version for record in workspace.ledger.records() if record.kind == "promoted"]
-    result = {
+    return {
         "kills": stack.killed.total(),
         "killed": dict(sorted(stack.killed.items())),
         "seed": arguments.seed,
@@ -317,10 +358,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "promoted": promoted,
         "violations": violations,
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    report(json.dumps(result))
-    return 1 if violations else 0
 
 
 if __name__ == "__main__":
