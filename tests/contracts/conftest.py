@@ -27,11 +27,25 @@ Register = Callable[[str], Registration]
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """Return a running PostgreSQL with an empty database ``ledger``."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"), ["ledger"])
     server.start()
-    yield server.uri("ledger", "psycopg")
+    yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: EmbeddedPostgres) -> str:
+    """Return the address of a database that tests share: each takes a model's name of its own."""
+    return postgres_server.uri("ledger", "psycopg")
+
+
+@pytest.fixture
+def own_postgres_url(postgres_server: EmbeddedPostgres, fresh_name: str) -> str:
+    """Return the address of an empty database, for a test of what reads every model."""
+    postgres_server.execute("postgres", f'CREATE DATABASE "{fresh_name}"')
+    return postgres_server.uri(fresh_name, "psycopg")
 
 
 @pytest.fixture(scope="session")

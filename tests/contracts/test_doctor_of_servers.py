@@ -41,10 +41,10 @@ def levels(findings: list[Finding]) -> list[str]:
 
 
 def test_a_ledger_in_postgresql_answers_holds_together_and_has_the_same_time(
-    postgres_url: str, fresh_name: str, monkeypatch: pytest.MonkeyPatch
+    own_postgres_url: str, fresh_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    History(SqlLedger(postgres_url, fresh_name)).publish(*range(5)).ledger.state()
-    declare_ledger(monkeypatch, postgres_url)
+    History(SqlLedger(own_postgres_url, fresh_name)).publish(*range(5)).ledger.state()
+    declare_ledger(monkeypatch, own_postgres_url)
     findings = list(check_ledger(NOWHERE))
     assert levels(findings) == ["ok", "ok"], findings
     assert "hold together" in findings[1].seen
