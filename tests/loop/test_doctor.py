@@ -230,7 +230,7 @@ def test_a_registry_that_is_down_and_one_that_hangs_are_named_within_seconds(
     ("search", "outcome"),
     [
         (200, ("warning", "answers without credentials")),
-        (401, ("ok", "asks for credentials")),
+        (401, ("wrong", "asks for credentials, and connection mlops_registry has no login")),
         (404, ("wrong", "is no MLflow server: its list of experiments answers 404")),
     ],
 )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 from airflow_mlops.core.errors import MlopsError
 from airflow_mlops.doctor.diagnosis import OK, WARNING, WRONG, Finding, Level, Surroundings
+
+if TYPE_CHECKING:
+    import httpx
 
 ANSWER_SECONDS = 3.0
 APART_SECONDS, FAR_APART_SECONDS = 5.0, 60.0
@@ -17,7 +23,7 @@ REACH_REGISTRY = "airflow connections get mlops_registry"
 
 
 def check_mlflow(_surroundings: Surroundings) -> Iterator[Finding]:
-    """Yield whether MLflow answers, and whether it answers anybody."""
+    """Yield whether MLflow answers, whether it answers anybody, and whether it takes the login of the connection."""
     import httpx
 
     uri = registry_address()
@@ -26,13 +32,7 @@ def check_mlflow(_surroundings: Surroundings) -> Iterator[Finding]:
         return
     try:
         health = httpx.get(f"{uri}/health", timeout=ANSWER_SECONDS)
-        # An auth of its own, that adds nothing: else a password of .netrc would be sent along.
-        search = httpx.get(
-            f"{uri}/api/2.0/mlflow/experiments/search",
-            params={"max_results": 1},
-            auth=httpx.Auth(),
-            timeout=ANSWER_SECONDS,
-        )
+        search = _search_experiments(uri, {})
     except httpx.HTTPError as error:
         yield Finding("mlflow", WRONG, f"{uri} does not answer: {type(error).__name__}: {error}", REACH_REGISTRY)
         return
@@ -42,10 +42,44 @@ def check_mlflow(_surroundings: Surroundings) -> Iterator[Finding]:
         seen = f"{uri} answers without credentials: whoever reaches it can change aliases and versions"
         yield Finding("mlflow", WARNING, seen, "mlflow server --app-name basic-auth")
     elif search.status_code in (401, 403):
-        yield Finding("mlflow", OK, f"{uri} answers, and asks for credentials")
+        yield _login_finding(uri)
     else:
         seen = f"{uri} is no MLflow server: its list of experiments answers {search.status_code}"
         yield Finding("mlflow", WRONG, seen, REACH_REGISTRY)
+
+
+def _login_finding(uri: str) -> Finding:
+    """Return whether a server that asks for credentials takes those of this machine."""
+    headers = login_headers()
+    if not headers:
+        seen = f"{uri} asks for credentials, and connection mlops_registry has no login and no password"
+        return Finding("mlflow", WRONG, seen, REACH_REGISTRY)
+    status = _search_experiments(uri, headers).status_code
+    if status == 200:
+        return Finding("mlflow", OK, f"{uri} asks for credentials, and takes those that are declared")
+    return Finding("mlflow", WRONG, f"{uri} answers {status} to the credentials that are declared", REACH_REGISTRY)
+
+
+def _search_experiments(uri: str, headers: dict[str, str]) -> httpx.Response:
+    """Return MLflow's answer to a request that changes nothing."""
+    import httpx
+
+    address = f"{uri}/api/2.0/mlflow/experiments/search"
+    # An auth of its own, that adds nothing: else a password of .netrc would be sent along.
+    return httpx.get(address, params={"max_results": 1}, headers=headers, auth=httpx.Auth(), timeout=ANSWER_SECONDS)
+
+
+def login_headers() -> dict[str, str]:
+    """Return the header with which MLflow's client logs in: by the connection, or else by the environment."""
+    from airflow_mlops.hooks.workspace import MLFLOW_LOGIN, WorkspaceHook, log_in
+
+    connection = WorkspaceHook().find_connection("mlops_registry")
+    if connection is not None:
+        log_in(connection)
+    name, password, token = (os.environ.get(variable, "") for variable in MLFLOW_LOGIN)
+    if name and password:
+        return {"Authorization": f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}"}
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def registry_address() -> str | None:

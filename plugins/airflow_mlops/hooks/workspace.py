@@ -26,6 +26,8 @@ PRIVACY = "mlops_privacy"
 """Connection whose password is the secret that masks personal columns."""
 SIGNING = "mlops_signing"
 """Connection whose password is the private key that signs models, and whose extra ``public_key`` verifies them."""
+MLFLOW_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+"""Variables from which MLflow's client takes a login, at each request; it knows no other way."""
 DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 
 
@@ -36,7 +38,8 @@ class WorkspaceHook(BaseHook):
 
     :param lake_conn_id: connection of type ``fs``, or ``aws`` for S3; its extra ``path`` is the folder of the lake
     :param ledger_conn_id: connection of type ``postgres`` or ``sqlite`` that holds the ledger
-    :param registry_conn_id: connection of type ``http`` or ``https``: the MLflow server
+    :param registry_conn_id: connection of type ``http`` or ``https``: the MLflow server; its login and password are
+        given to MLflow's client, a password without a login as a token
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class WorkspaceHook(BaseHook):
         ledger = self.find_connection(self.ledger_conn_id)
         registry = self.find_connection(self.registry_conn_id)
         signing = self.find_connection(SIGNING)
+        if registry is not None:
+            log_in(registry)
         return Stores(
             lake=embedded.lake if lake is None else lake_of(lake),
             ledger_url=embedded.ledger_url if ledger is None else ledger_url(ledger),
@@ -177,6 +182,20 @@ def tracking_uri(connection: Connection) -> str:
     if "://" in host:
         return host if connection.port is None else f"{host}:{connection.port}"
     return f"{connection.conn_type or 'http'}://{host}" + (f":{connection.port}" if connection.port else "")
+
+
+def log_in(connection: Connection) -> None:
+    """Let MLflow's client log in by a connection; without a password what the environment has stays as it is."""
+    if not connection.password:
+        return
+    by_name = (connection.login, connection.password, None)
+    for variable, value in zip(
+        MLFLOW_LOGIN, by_name if connection.login else (None, None, connection.password), strict=True
+    ):
+        if value is None:
+            os.environ.pop(variable, None)
+        else:
+            os.environ[variable] = value
 
 
 def artefact_prefixes(connection: Connection) -> tuple[str, ...]:
