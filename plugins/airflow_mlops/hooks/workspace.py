@@ -185,7 +185,7 @@ def tracking_uri(connection: Connection) -> str:
 
 
 def log_in(connection: Connection) -> None:
-    """Let MLflow's client log in by a connection; without a password what the environment has stays as it is."""
+    """Give MLflow's client the login of a connection; without a password that of the environment stays."""
     if not connection.password:
         return
     by_name = (connection.login, connection.password, None)
