@@ -188,10 +188,8 @@ def log_in(connection: Connection) -> None:
     """Give MLflow's client the login of a connection; without a password that of the environment stays."""
     if not connection.password:
         return
-    by_name = (connection.login, connection.password, None)
-    for variable, value in zip(
-        MLFLOW_LOGIN, by_name if connection.login else (None, None, connection.password), strict=True
-    ):
+    name, password = connection.login, connection.password
+    for variable, value in zip(MLFLOW_LOGIN, (name, password, None) if name else (None, None, password), strict=True):
         if value is None:
             os.environ.pop(variable, None)
         else:
