@@ -55,6 +55,7 @@ KILLED_AT = 3
 MLFLOW_LOGIN = ("loops", "a-password-of-mlflow")
 S3 = {"key": "key", "secret": "a-secret-of-s3", "region": "us-east-1"}
 TRAINING = """
+import inspect
 import os
 import time
 from pathlib import Path
@@ -66,7 +67,8 @@ from sklearn.pipeline import make_pipeline
 
 def candidates(seed):
     slow = Path(os.environ["AIRFLOW_HOME"]) / "slow"
-    if slow.exists():  # this worker fits slowly, and says when it has begun
+    fits = any(frame.function == "fit_candidate" for frame in inspect.stack())
+    if fits and slow.exists():  # this worker fits slowly, and says when it has begun
         slow.with_name("fitting").touch()
         time.sleep(120)
     return {"linear": make_pipeline(make_column_transformer(("passthrough", ["x1", "x2"])), LinearRegression())}
