@@ -38,7 +38,7 @@ LARGEST_BYTES = 1 << 20
 
 
 class Answer(Enum):
-    """What a look at the other replicas gave.
+    """The result of a look at the other replicas.
 
     ``NONE``: no other replica answers. ``SAME``: none has newer traffic, or it was taken. ``NEWER``: one has, and it
     cannot be followed yet.
@@ -49,7 +49,7 @@ class Answer(Enum):
 
 @dataclass(frozen=True)
 class ReplicaState:
-    """What another replica serves, or will serve once it is loaded; ``process`` is the id of its process."""
+    """The traffic of another replica, which may still load it, and the id of its process."""
 
     url: str
     process: str

@@ -36,11 +36,11 @@ def resolve_replicas(url: str) -> tuple[str, ...]:
         )
     port = parts.port or DEFAULT_PORT
     try:
-        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise TargetError(
             f"{parts.hostname} has no address, so no replica is known: {error}; see that the headless service exists "
             "and that pods run"
         ) from error
-    addresses = sorted({str(address[0]) for _family, _type, _protocol, _name, address in found})
+    addresses = sorted({str(address[0]) for _family, _type, _protocol, _name, address in entries})
     return tuple(f"http://{f'[{address}]' if ':' in address else address}:{port}" for address in addresses)
