@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
@@ -28,9 +29,17 @@ def haproxy_program() -> str:
     return path
 
 
+@dataclass(frozen=True)
+class HAProxy:
+    """A running proxy: its port for requests, and its process."""
+
+    port: int
+    pid: int
+
+
 @contextmanager
-def running_haproxy(folder: Path, ports: Sequence[int]) -> Iterator[int]:
-    """Yield the port of a proxy before the gateways on four ports, once one of them is ready; stop it afterwards."""
+def running_haproxy(folder: Path, ports: Sequence[int]) -> Iterator[HAProxy]:
+    """Yield a proxy before the gateways on four ports, once one of them is ready, and stop it afterwards."""
     port = free_port()
     replicas = {f"REPLICA_{place}": f"127.0.0.1:{each}" for place, each in enumerate(ports, start=1)}
     environment = {**os.environ, "LISTEN": f"127.0.0.1:{port}", **replicas}
@@ -49,7 +58,7 @@ def running_haproxy(folder: Path, ports: Sequence[int]) -> Iterator[int]:
 
     try:
         wait_until_ready(child, ready, timeout_seconds=30)
-        yield port
+        yield HAProxy(port, child.pid)
     finally:
         stop_sessions([child.pid], patience_seconds=5)
         child.process.wait()

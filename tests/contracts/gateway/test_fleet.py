@@ -84,8 +84,8 @@ def fleet(project: ToyProject) -> Fleet:
 @pytest.fixture
 def load(fleet: Fleet) -> Iterator[Load]:
     """Run clients that ask the proxy."""
-    with running_haproxy(fleet.project.folder, fleet.ports) as port:
-        made = Load(port, CLIENTS)
+    with running_haproxy(fleet.project.folder, fleet.ports) as proxy:
+        made = Load(proxy.port, CLIENTS)
         made.start()
         yield made
         made.stop()
