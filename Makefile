@@ -27,7 +27,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus test e2e drill feast step gateway kserve wheel site torch check bench docs screenshots lock clean
+.PHONY: help env data demo chromium prometheus haproxy test e2e drill feast step gateway kserve wheel site torch check bench docs screenshots lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -166,8 +166,19 @@ prometheus:
 	  if [ -d /run/systemd/system ]; then systemctl disable --now --quiet prometheus || true; fi; \
 	fi
 
+# Several gateways are tested behind a HAProxy. Without one, and without the right to install it, that test says what to do.
+# The package starts a server of its own, which is of no use here.
+haproxy:
+	@if command -v haproxy >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "==> HAProxy, by apt"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends haproxy; } \
+	    >/dev/null 2>&1 || echo "make: apt could not install haproxy; the test of several gateways needs it" >&2; \
+	  if [ -d /run/systemd/system ]; then systemctl disable --now --quiet haproxy || true; fi; \
+	fi
+
 # One pytest per suite: the times are shown apart, and a suite cannot lean on what another imported.
-test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus
+test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus haproxy
 	@failed=""; mkdir -p build/coverage; \
 	for suite in $(SUITES); do \
 	  [ -d "tests/$$suite" ] || continue; \

@@ -38,6 +38,7 @@ MODULES = {
     "score_lightgbm": "batch_score",
     "gateway_requests": "gateway",
     "gateway_hot_swaps": "gateway",
+    "fleet_4_gateways": "fleet",
     "profile_vs_decode": "drift_speed",
     "profile_vs_evidently": "drift_speed",
     "profile_vs_nannyml": "drift_speed",

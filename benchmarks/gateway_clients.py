@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from random import expovariate
 
 CLIENTS = 8
 
@@ -30,19 +31,22 @@ class Request:
         return head.encode() + self.body
 
 
-def ask(request: Request, count: int) -> Counter[bytes]:
-    """Send a request ``count`` times by eight clients; return the counts of each status and body."""
-    return asyncio.run(_ask(request, count))
+def ask(request: Request, count: int, *, pause_seconds: float = 0.0) -> Counter[bytes]:
+    """Send a request ``count`` times by eight clients; return the counts of each status and body.
+
+    After an answer a client waits for ``pause_seconds`` on average, by chance: answered together they would ask together.
+    """
+    return asyncio.run(_ask(request, count, pause_seconds))
 
 
-async def _ask(request: Request, count: int) -> Counter[bytes]:
+async def _ask(request: Request, count: int, pause_seconds: float) -> Counter[bytes]:
     answers: Counter[bytes] = Counter()
     numbers = iter(range(count))
-    await asyncio.gather(*[_client(request, numbers, answers) for _ in range(CLIENTS)])
+    await asyncio.gather(*[_client(request, numbers, answers, pause_seconds) for _ in range(CLIENTS)])
     return answers
 
 
-async def _client(request: Request, numbers: Iterator[int], answers: Counter[bytes]) -> None:
+async def _client(request: Request, numbers: Iterator[int], answers: Counter[bytes], pause_seconds: float) -> None:
     raw = request.raw
     reader, writer = await asyncio.open_connection("127.0.0.1", request.port)
     for _number in numbers:
@@ -54,4 +58,6 @@ async def _client(request: Request, numbers: Iterator[int], answers: Counter[byt
         except (OSError, asyncio.IncompleteReadError) as error:
             answers[repr(error).encode()] += 1
             reader, writer = await asyncio.open_connection("127.0.0.1", request.port)
+        if pause_seconds:
+            await asyncio.sleep(expovariate(1 / pause_seconds))
     writer.close()

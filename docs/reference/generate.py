@@ -71,6 +71,8 @@ SECTIONS = {
     "Clock": "retrain.policy",
     "Regret": "retrain.policy",
     "Alarm": "retrain.alarm",
+    "Resources": "resources",
+    "StageResources": "resources.*",
     "Notify": "notify",
     "WebhookNotifier": "notify.*[]",
     "SmtpNotifier": "notify.*[]",

@@ -105,6 +105,38 @@ def test_the_dags_meet_through_partitioned_assets_only(tmp_path: Path, start_sch
         assert not {type(task).__name__ for task in dag.tasks} & {"TriggerDagRunOperator", "ExternalTaskSensor"}
 
 
+def test_each_stage_runs_where_it_is_declared_to_and_fits_where_fits_do(tmp_path: Path, airflow_home: Path) -> None:
+    from airflow_mlops.core.declaration.loop import Loop
+    from airflow_mlops.factories.build_dags import build_dags
+
+    fields = make_project(tmp_path).fields
+    template = {"pod_template_file": "pods/fit.yaml"}
+    loop = Loop(
+        **fields,
+        resources={
+            "default": {"queue": "small", "pool": "loops"},
+            "train": {"pool": "trainings"},
+            "fit": {"queue": "big", "slots": 2, "executor_config": template},
+            "score": {"executor_config": {"pod_template_file": "pods/score.yaml"}},
+        },
+    )
+    dags = build_dags(loop, root=tmp_path, default_args={"queue": "of the Dag file", "retries": 0})
+    places = {
+        f"{stage}.{task.task_id}": (task.pool, task.pool_slots, task.queue, task.executor_config, task.retries)
+        for stage in STAGES
+        for task in dags[f"{loop.model}_{stage}"].tasks
+    }
+    assert places["train.fit"] == ("trainings", 2, "big", template, 0)
+    assert places["train.evaluate"] == places["train.register"] == ("trainings", 1, "small", {}, 0)
+    assert places["score.score"] == ("loops", 1, "small", {"pod_template_file": "pods/score.yaml"}, 0)
+    others = [place for name, place in places.items() if not name.startswith(("train", "score"))]
+    assert len(others) > 10
+    assert all(place == ("loops", 1, "small", {}, 0) for place in others)
+    plain = build_dags(Loop(**fields), root=tmp_path, default_args={"queue": "of the Dag file"})
+    assert plain[f"{loop.model}_train"].task_dict["fit"].queue == "of the Dag file"
+    assert plain[f"{loop.model}_train"].task_dict["fit"].pool == "default_pool"
+
+
 def test_what_is_declared_to_be_watched_has_its_task_and_its_place(tmp_path: Path, airflow_home: Path) -> None:
     from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.factories.build_dags import build_dags

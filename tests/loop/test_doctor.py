@@ -27,7 +27,7 @@ from airflow_mlops.doctor.check_stores import folder_finding
 from airflow_mlops.testing.airflow_home import airflow_environment
 from airflow_mlops.testing.metadata import forget_everything
 from airflow_mlops.testing.scheduler import InProcessScheduler
-from tests.loop.project import KEYS, Project, make_project
+from tests.loop.project import KEYS, Project, declaration, make_project
 
 ROOT = Path(__file__).parents[2]
 LEVELS = ("ok", "warning", "wrong")
@@ -325,6 +325,31 @@ def test_a_paused_dag_and_a_loop_without_dags_are_named(examine: Examine, projec
     fields = {**project.fields, "model": "unheard_of"}
     (tmp_path / "include" / "loops" / "unheard_of.yaml").write_text(json.dumps(fields))
     assert "Airflow has no Dag of unheard_of" in the_fault(examine(tmp_path), "dags", "warning")["seen"]
+
+
+def test_a_pool_that_airflow_lacks_and_one_that_is_too_small_for_a_task_are_named(
+    examine: Examine, tmp_path: Path
+) -> None:
+    from airflow.models.pool import Pool
+    from airflow.utils.session import create_session
+
+    loops, name = tmp_path / "include" / "loops", "fits of the doctor"
+    loops.mkdir(parents=True)
+    resources = {"fit": {"pool": name, "slots": 3}, "score": {"pool": "default_pool"}}
+    fields = declaration("pooled", "include.pooled:candidates", resources=resources)
+    (loops / "pooled.yaml").write_text(json.dumps(fields))
+    missing = the_fault(examine(tmp_path), "pools")
+    assert missing["seen"] == f"Airflow has no pool '{name}', so tasks that take it never start"
+    assert missing["remedy"] == f"airflow pools set '{name}' 4 'tasks of loops'"
+    try:
+        Pool.create_or_update_pool(name, 2, "", include_deferred=False)
+        small = the_fault(examine(tmp_path), "pools")
+        assert small["seen"] == f"pool '{name}' has 2 slots, and a task takes 3, so it never starts"
+        Pool.create_or_update_pool(name, 3, "", include_deferred=False)
+        assert [finding["level"] for finding in of_check(examine(tmp_path), "pools")] == ["ok", "ok"]
+    finally:
+        with create_session() as session:
+            session.delete(Pool.get_pool(name, session=session))
 
 
 def test_an_extra_that_a_loop_needs_and_a_broken_declaration_are_named(

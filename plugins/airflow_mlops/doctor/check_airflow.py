@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,35 @@ def check_dags(surroundings: Surroundings) -> Iterator[Finding]:
             yield Finding("dags", WARNING, f"{dag_id} is paused: nothing starts it", f"airflow dags unpause {dag_id}")
         if not loop.paused:
             yield Finding("dags", OK, f"{model} has {len(loop.dags)} Dags, none of them paused")
+
+
+def check_pools(surroundings: Surroundings) -> Iterator[Finding]:
+    """Yield the declared pools that Airflow lacks, or with fewer slots than a task takes: it never starts."""
+    from airflow.models.pool import Pool
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import SQLAlchemyError
+
+    most: dict[str, int] = {}
+    for loop in surroundings.loops.values():
+        for name, slots in ({} if loop.resources is None else loop.resources.pools()).items():
+            most[name] = max(most.get(name, 1), slots)
+    if not most:
+        return
+    try:
+        with create_session() as session:
+            sizes = dict(session.execute(select(Pool.pool, Pool.slots)).all())
+    except SQLAlchemyError:
+        return  # the check of Airflow's database names what is wrong with it
+    for name, slots in sorted(most.items()):
+        remedy = f"airflow pools set {shlex.quote(name)} {max(slots, 4)} 'tasks of loops'"
+        if name not in sizes:
+            yield Finding("pools", WRONG, f"Airflow has no pool {name!r}, so tasks that take it never start", remedy)
+        elif 0 <= sizes[name] < slots:
+            seen = f"pool {name!r} has {sizes[name]} slots, and a task takes {slots}, so it never starts"
+            yield Finding("pools", WRONG, seen, remedy)
+        else:
+            yield Finding("pools", OK, f"pool {name!r} has {sizes[name]} slots; a task takes {slots} at most")
 
 
 def check_warmth(_surroundings: Surroundings) -> Iterator[Finding]:

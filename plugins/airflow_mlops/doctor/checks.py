@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_mlops.doctor.check_airflow import check_dags, check_database, check_executor, check_warmth
+from airflow_mlops.doctor.check_airflow import check_dags, check_database, check_executor, check_pools, check_warmth
 from airflow_mlops.doctor.check_loops import check_loops
 from airflow_mlops.doctor.check_packages import check_plugin, check_versions
 from airflow_mlops.doctor.check_servers import check_clock, check_mlflow
@@ -24,4 +24,5 @@ CHECKS = (
     Check("workers", check_warmth),
     Check("loops", check_loops, seconds=60),
     Check("dags", check_dags),
+    Check("pools", check_pools),
 )

@@ -82,7 +82,7 @@ def build_dags(
     root : path, optional
         Project folder; by default the nearest folder above the Dag file that holds ``include/``.
     default_args : mapping, optional
-        Default arguments of every task, over those of the package (two retries).
+        Default arguments of every task, over those of the package (two retries); declared ``resources`` go over them.
 
     Raises
     ------
@@ -175,10 +175,15 @@ class _LoopDags:
             dag_id,
             description=description,
             doc_md=dag_doc(self.loop, stage),
-            default_args=self.default_args,
+            default_args={**self.default_args, **self.resources(stage)},
             tags=dag_tags(self.loop),
             **{"max_active_runs": 1, **self.deadline(stage), **schedule},
         )
+
+    def resources(self, stage: str) -> dict[str, Any]:
+        """Return the declared pool, queue and executor settings of a stage as arguments of its operators."""
+        declared = self.loop.resources
+        return {} if declared is None else declared.task_args(stage)
 
     def deadline(self, stage: str) -> dict[str, Any]:
         """Return the declared deadline of the runs of a Dag as its argument; empty where it has none."""
@@ -260,7 +265,8 @@ class _LoopDags:
         """Build the Dag that turns a decided retrain into a registered and certified candidate, or a refusal."""
         with self.dag(dag_id, schedule, "Fits candidates, judges them, registers the best, keeps the proof") as dag:
             assignments = AssembleTrainingOperator(task_id="assemble", **self.step)
-            fits = FitCandidateOperator.partial(task_id="fit", **self.step).expand(assignment=assignments.output)
+            fit = FitCandidateOperator.partial(task_id="fit", **self.resources("fit"), **self.step)
+            fits = fit.expand(assignment=assignments.output)
             evaluated = EvaluateCandidatesOperator(task_id="evaluate", fits=fits.output, **self.step)
             gate = RequireGatesOperator(task_id="gate", evaluated=evaluated.output, **self.step)
             register = RegisterCandidateOperator(task_id="register", evaluated=evaluated.output, **self.step)

@@ -14,6 +14,8 @@ disk, and serves the same again after a restart, even if everything else is down
     inference_backends, onnx_model      predict by frame, array or ONNX
     breaker                             takes a failing challenger out
     serving, state_file                 what is served, and how it is kept on disk
+    counts_file, durable_file           what was counted, kept with the lines on disk
+    other_replicas, replica_id          newer traffic of other replicas, followed before it serves
     model_cache, version_files          load, verify and keep versions
     request_counts, prediction_log      counts by unit, and one line per row
     shadow_link, shadow_process         a challenger beside the champion, in a process of its own

@@ -276,16 +276,7 @@ class Gateway:
         return await self._observe(b"")
 
     async def _observe(self, _body: bytes) -> Any:
-        serving, served = self.serving, self.serving.served
-        shadow = served.shadow
-        return {
-            "traffic": served.traffic.to_dict(),
-            "local_share": serving.local_share,
-            "tripped": served.tripped,
-            "problem": serving.problem or (shadow.problem if shadow else None),
-            "serving": serving.ready,
-            "shadow_dropped": shadow.dropped if shadow else 0,
-        }
+        return self.serving.observe()
 
     async def _telemetry(self, _body: bytes) -> Any:
         return await asyncio.to_thread(self.serving.telemetry)

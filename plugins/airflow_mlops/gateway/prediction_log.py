@@ -2,8 +2,8 @@
 
 A thread of its own takes lines from the queue of the event loop, counts them by unit, and writes a file after a number
 of lines, after some time, and when the gateway stops. A file appears as a whole or not at all. After a SIGTERM every
-line is on disk. A ``kill -9`` or a loss of power loses the lines since the last file: at most those of ``seconds`` or
-``rows``, whichever is less.
+line is on disk. A ``kill -9`` or a loss of power loses the lines since the last file, and their counts: at most those
+of ``seconds`` or ``rows``, whichever is less. The counts of the lines on disk are kept with them; see ``counts_file``.
 
 If the folder cannot be written, up to ``MAX_PENDING`` lines wait in memory for a retry; beyond that the oldest are
 dropped and counted as lost.
@@ -12,6 +12,7 @@ dropped and counted as lost.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import uuid
@@ -25,7 +26,9 @@ import pyarrow.parquet as pq
 
 from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.gateway.answer_form import AnswerForm, Prediction
-from airflow_mlops.gateway.request_counts import Pair, RequestCounts, RowOutcome, VersionTotals
+from airflow_mlops.gateway.counts_file import CountsFile
+from airflow_mlops.gateway.durable_file import sync_folder
+from airflow_mlops.gateway.request_counts import Arrays, Pair, RequestCounts, RowOutcome, VersionTotals
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
@@ -131,11 +134,25 @@ class PredictionLog:
         Limits after which a file is written.
     form : AnswerForm
         Form of the predictions.
+    counts_file : CountsFile, optional
+        File that keeps the counts of the lines on disk; without one they are in memory only.
     """
 
-    def __init__(self, folder: Path, *, seconds: float = 10.0, rows: int = 50_000, form: AnswerForm = NUMBERS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seconds: float = 10.0,
+        rows: int = 50_000,
+        form: AnswerForm = NUMBERS,
+        counts_file: CountsFile | None = None,
+    ) -> None:
         self.folder, self._seconds, self._rows, self._form = folder, seconds, rows, form
         (folder / "shadow").mkdir(parents=True, exist_ok=True)
+        self.counts: RequestCounts | None = None
+        """The counts of the traffic in force, which go into the file."""
+        self._counts_file = counts_file
+        self._unnamed = [folder / name for name in counts_file.log_files()] if counts_file else []
         self.queue: deque[Line | ShadowLine] = deque()
         self.written = self.lost = 0
         self.totals: dict[str, VersionTotals] = {}
@@ -176,17 +193,38 @@ class PredictionLog:
             with self._count_lock:
                 lines, self._pending = self._pending, []
                 shadow_lines, self._pending_shadow = self._pending_shadow, []
+                counts = self.counts.to_arrays() if self.counts and (lines or shadow_lines) else None
             self._next_write = time.monotonic() + self._seconds
             try:
-                if lines:
-                    write_file(self.folder, to_table(lines, self._form))
-                    self.written += len(lines)
-                    lines = []
-                if shadow_lines:
-                    write_file(self.folder / "shadow", shadow_to_table(shadow_lines, self._form))
-                    shadow_lines = []
+                self._name_files()
+                self._write_files(lines, shadow_lines, counts)
+                self.written += len(lines)
+                lines, shadow_lines = [], []
+                self._name_files()
             except OSError as error:
                 self._keep_for_retry(lines, shadow_lines, error)
+
+    def _write_files(self, lines: list[Line], shadow_lines: list[ShadowLine], counts: Arrays | None) -> None:
+        """Write lines beside the names of their files, and then their counts, with the names."""
+        unnamed = []
+        try:
+            if lines:
+                unnamed.append(write_part(self.folder, to_table(lines, self._form)))
+            if shadow_lines:
+                unnamed.append(write_part(self.folder / "shadow", shadow_to_table(shadow_lines, self._form)))
+            if counts is not None and self._counts_file is not None:
+                self._counts_file.write(counts, [str(file.relative_to(self.folder)) for file in unnamed])
+        except OSError:
+            for file in unnamed:
+                part_of_file(file).unlink(missing_ok=True)
+            raise
+        self._unnamed = unnamed
+
+    def _name_files(self) -> None:
+        """Give the files that were written last their names."""
+        for file in self._unnamed:
+            name_file(file)
+        self._unnamed = []
 
     def _keep_for_retry(self, lines: list[Line], shadow_lines: list[ShadowLine], error: OSError) -> None:
         with self._count_lock:
@@ -200,6 +238,7 @@ class PredictionLog:
         )
 
     def _run(self) -> None:
+        self.write()  # a process before this one may have been killed before it named its last files
         while not self._stop.wait(POLL_SECONDS):
             self.count()
             if len(self._pending) >= self._rows or time.monotonic() >= self._next_write:
@@ -286,13 +325,30 @@ def table_of(columns: list[list[Any]], schema: pa.Schema) -> pa.Table:
     )
 
 
-def write_file(folder: Path, table: pa.Table) -> None:
-    """Write a table as a new file of a folder, atomically."""
-    name = f"{int(time.time() * 1000)}-{uuid.uuid4().hex[:12]}.parquet"
-    part = folder / f".{name}.part"
+def write_part(folder: Path, table: pa.Table) -> Path:
+    """Write a table to disk beside a new file of a folder; return the file, which has no name yet."""
+    file = folder / f"{int(time.time() * 1000)}-{uuid.uuid4().hex[:12]}.parquet"
+    part = part_of_file(file)
     try:
-        pq.write_table(table, part)
-        with external_write("predictions.log"):
-            part.rename(folder / name)
-    finally:
+        with part.open("wb") as handle:
+            pq.write_table(table, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError:
         part.unlink(missing_ok=True)
+        raise
+    return file
+
+
+def name_file(file: Path) -> None:
+    """Give a written file its name; it may have it already, or have been removed."""
+    part = part_of_file(file)
+    if part.exists():
+        with external_write("predictions.log"):
+            part.rename(file)
+        sync_folder(file.parent)
+
+
+def part_of_file(file: Path) -> Path:
+    """Return the path of a file that has no name yet."""
+    return file.with_name(f".{file.name}.part")

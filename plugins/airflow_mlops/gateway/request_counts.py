@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ SAMPLE = 5_000
 """Size of the samples of predictions and of pairs of predictions."""
 Pair = tuple[Prediction, Prediction]
 """The predictions of champion and challenger for a row."""
+Arrays = dict[str, npt.NDArray[Any]]
+"""Counts as arrays by name, for the file that keeps them over a restart."""
 _EDGES = np.asarray(LATENCY_EDGES)
 
 
@@ -66,6 +68,16 @@ class ReservoirSample:
         """The sample, shape (at most SAMPLE, columns)."""
         return self._items[: min(self.seen, SAMPLE)]
 
+    def to_arrays(self) -> Arrays:
+        """Return a copy of the sample as arrays."""
+        return {"items": self.items.copy(), "seen": np.array(self.seen)}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on with the sample of :meth:`to_arrays`; ValueError if its items are of another shape."""
+        items, seen = arrays["items"], int(arrays["seen"])
+        self._items[: len(items)] = require_shape(items, (min(seen, SAMPLE), self._items.shape[1]))
+        self.seen = seen
+
 
 class VersionCounts:
     """Counts of one version, whose predictions are ``width`` numbers each."""
@@ -104,6 +116,18 @@ class VersionCounts:
             "unit_errors": self.unit_errors[units].tolist(),
             "predictions": plain_numbers(self._predictions.items),
         }
+
+    def to_arrays(self) -> Arrays:
+        """Return a copy of the counts as arrays; ``units`` has the requests of each unit, and its errors."""
+        units = np.stack([self.unit_requests, self.unit_errors])
+        return {"units": units, "latency": self.latency.copy(), **nest("predictions", self._predictions.to_arrays())}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on with the counts of :meth:`to_arrays`; ValueError if an array is of another shape."""
+        self.unit_requests, self.unit_errors = require_shape(arrays["units"], (2, BUCKETS)).astype(np.int64)
+        self.latency = require_shape(arrays["latency"], self.latency.shape).astype(np.int64)
+        self._predictions.restore(part_of("predictions", arrays))
+        self.requests, self.errors = int(self.unit_requests.sum()), int(self.unit_errors.sum())
 
 
 class VersionTotals:
@@ -164,6 +188,55 @@ class RequestCounts:
                 "challenger": self._challenger.to_dict(),
                 "paired": plain_numbers(self._paired.items.reshape(-1, 2, self._width)),
             }
+
+    def to_arrays(self) -> Arrays:
+        """Return a copy of the counts as arrays, with the seconds that the traffic was served."""
+        with self._lock:
+            return {
+                "order": np.array(self.order),
+                "seconds": np.array(time.monotonic() - self._began),
+                **nest("champion", self._champion.to_arrays()),
+                **nest("challenger", self._challenger.to_arrays()),
+                **nest("paired", self._paired.to_arrays()),
+            }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], width: int) -> RequestCounts:
+        """Return counts that go on from those of :meth:`to_arrays`.
+
+        Raises
+        ------
+        ValueError, KeyError
+            If an array is missing, or is of another shape.
+        """
+        counts = cls(int(arrays["order"]), width)
+        counts._began -= float(arrays["seconds"])
+        counts._champion.restore(part_of("champion", arrays))
+        counts._challenger.restore(part_of("challenger", arrays))
+        counts._paired.restore(part_of("paired", arrays))
+        return counts
+
+
+def nest(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Return arrays under a name, as :func:`part_of` reads them.
+
+    >>> nest("champion", {"seen": np.array(2)})
+    {'champion.seen': array(2)}
+    """
+    return {f"{name}.{key}": values for key, values in arrays.items()}
+
+
+def part_of(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Return the arrays under a name."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+
+
+def require_shape(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return an array, or raise ValueError if its shape is another one."""
+    if values.shape != shape:
+        raise ValueError(f"an array has the shape {values.shape}; it must be {shape}")
+    return values
 
 
 def plain_numbers(predictions: npt.NDArray[np.float64]) -> list[Any]:

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -22,6 +22,8 @@ import uvloop
 from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.gateway.application import Gateway
+from airflow_mlops.gateway.other_replicas import OtherReplicas
+from airflow_mlops.gateway.replica_id import own_folder
 from airflow_mlops.gateway.serving import Serving
 from airflow_mlops.gateway.settings import Settings
 
@@ -46,14 +48,14 @@ def run(settings: Settings) -> None:
     Raises
     ------
     RolloutError
-        If the port cannot be opened.
+        If the port cannot be opened, or another gateway runs on the state folder.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if settings.token is None:
         log.warning(
             "there are no tokens: anybody who reaches %s:%d can change what is served", settings.host, settings.port
         )
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with own_folder(settings.state_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, open_listener(settings)))
 
 
@@ -100,11 +102,15 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    loading = asyncio.get_running_loop().create_task(serving.start())
+    start = OtherReplicas(settings, serving).start() if settings.peers else serving.start()
+    loading = asyncio.get_running_loop().create_task(start)
     try:
         await server.serve(sockets=[listener])
     finally:
-        await loading
+        if settings.peers:
+            loading.cancel()
+        with suppress(asyncio.CancelledError):
+            await loading
         await serving.close()
         counts = summarise_run(gateway)
         with external_write("gateway.stopped"):

@@ -2,24 +2,28 @@
 
 prepare(version): loaded, warm, no traffic   ->   apply(traffic): saved on disk, then served
 a challenger that fails too often            ->   taken out here; its traffic stays recorded, its exposure is 0
-a restart                                    ->   the saved state is loaded from the gateway's own copies
+a restart                                    ->   the saved state is loaded from the gateway's own copies, and goes on
+                                                  counting where the lines on disk end
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.ports.rollout_target import SERVING, OlderTrafficError, Traffic
 from airflow_mlops.core.rollout.sticky_share import StickySplit, bucket_bound
 from airflow_mlops.gateway.answer_form import AnswerForm
 from airflow_mlops.gateway.breaker import Breaker
+from airflow_mlops.gateway.counts_file import CountsFile
 from airflow_mlops.gateway.model_cache import ModelCache, VersionLoader, versions_in
 from airflow_mlops.gateway.prediction_log import PredictionLog
+from airflow_mlops.gateway.replica_id import read_replica_id
 from airflow_mlops.gateway.request_counts import RequestCounts
 from airflow_mlops.gateway.request_router import RequestRouter, ServingState
 from airflow_mlops.gateway.settings import Settings
@@ -56,7 +60,15 @@ class Serving:
         files = VersionFiles(settings.state_dir / "models", settings.lake / settings.loop.model, settings.keys)
         self._loader = VersionLoader(settings.loop, settings.root, files, secret=settings.secret, onnx=settings.onnx)
         form = AnswerForm.of(settings.loop)
-        self.log = PredictionLog(settings.log_dir, seconds=settings.log_seconds, rows=settings.log_rows, form=form)
+        self._counts_file = CountsFile(settings.state_dir)
+        self.log = PredictionLog(
+            settings.log_dir,
+            seconds=settings.log_seconds,
+            rows=settings.log_rows,
+            form=form,
+            counts_file=self._counts_file,
+        )
+        self.replica_id, self.process_id = read_replica_id(settings.state_dir), uuid4().hex
         self._width = form.width
         self.router = RequestRouter(
             self.log,
@@ -71,9 +83,16 @@ class Serving:
         self._loading, self._changing = asyncio.Lock(), asyncio.Lock()
         self._next_traffic = self.served.traffic
         self._tasks: set[asyncio.Task[None]] = set()
+        self._saved_versions: Mapping[str, ServedVersion] = {}
 
     async def start(self) -> None:
-        """Load the saved state; a challenger that cannot be loaded is taken out."""
+        """Serve the saved state; see :meth:`read_saved` and :meth:`serve_saved`."""
+        saved = await self.read_saved()
+        if saved is not None:
+            await self.serve_saved(saved)
+
+    async def read_saved(self) -> SavedState | None:
+        """Return the saved state, which is observed from now on and not yet served; None if it cannot be read."""
         async with self._changing:
             self.problem = "the versions of the saved state are being loaded"
             try:
@@ -81,15 +100,24 @@ class Serving:
             except MlopsError as error:
                 self.problem = str(error)
                 log.exception("the saved state cannot be read")
-                return
+                return None
+            counted_from = saved.traffic.order if saved.counted_from is None else saved.counted_from
+            counts = await asyncio.to_thread(self._counts_file.counts, counted_from, self._width)
             # Visible while versions load: otherwise this gateway would look like a new one without traffic.
-            traffic, self.local_share = saved.traffic, saved.local_share
-            self.served = ServingState(traffic)
+            self.local_share, self._saved_versions = saved.local_share, saved.versions
+            self.served = ServingState(saved.traffic, tripped=saved.tripped, counts=counts)
+            return saved
+
+    async def serve_saved(self, saved: SavedState) -> None:
+        """Load the saved state and serve it, unless newer traffic was applied; what cannot be loaded is taken out."""
+        async with self._changing:
+            traffic, counts = saved.traffic, self.served.counts
+            if self.served.traffic.order > traffic.order:
+                return
             problems = {number: await self._load_saved(version) for number, version in saved.versions.items()}
             tripped = saved.tripped
             if traffic.challenger and problems.get(traffic.challenger, "it was not saved"):
                 tripped = f"it cannot be loaded after a restart: {problems.get(traffic.challenger)}"
-            counts = RequestCounts(traffic.order, self._width)
             self._serve(traffic, saved.local_share, tripped, counts, await self._shadow_for(traffic, counts, tripped))
             if traffic.champion and traffic.champion not in self._cache.batchers:
                 self.problem = problems.get(traffic.champion) or f"version {traffic.champion} was not saved"
@@ -133,7 +161,7 @@ class Serving:
             async with self._changing:
                 if self._is_new(traffic, local_share):
                     self._next_traffic = traffic
-                    state = self._state_to_save(traffic, local_share, self._trip_reason(traffic))
+                    state = self._state_to_save(traffic, local_share, self._trip_reason(traffic), counts)
                     await asyncio.to_thread(write_state, self._settings.state_dir, state)
                     self._serve(traffic, local_share, self._trip_reason(traffic), counts, shadow)
         finally:
@@ -174,7 +202,29 @@ class Serving:
         """Return the counts since the traffic was applied, as JSON values. Safe to call from any thread."""
         served = self.served
         self.log.count()
-        return {**served.counts.to_dict(), "order": served.traffic.order, "tripped": served.tripped}
+        return {
+            **served.counts.to_dict(),
+            "order": served.traffic.order,
+            "tripped": served.tripped,
+            "replica": self.replica_id,
+            "process": self.process_id,
+        }
+
+    def observe(self) -> dict[str, Any]:
+        """Return the traffic as JSON values, with the versions in it, from which another replica can load them."""
+        served, shadow = self.served, self.served.shadow
+        known = {**self._saved_versions, **{number: each.version for number, each in self._cache.loaded.items()}}
+        return {
+            "traffic": served.traffic.to_dict(),
+            "local_share": self.local_share,
+            "tripped": served.tripped,
+            "problem": self.problem or (shadow.problem if shadow else None),
+            "serving": self.ready,
+            "shadow_dropped": shadow.dropped if shadow else 0,
+            "versions": [known[number].to_dict() for number in sorted(versions_in(served.traffic)) if number in known],
+            "replica": self.replica_id,
+            "process": self.process_id,
+        }
 
     async def _load_saved(self, version: ServedVersion) -> str | None:
         """Load a version of the saved state; return the error, None if there is none."""
@@ -185,13 +235,15 @@ class Serving:
             return str(error)
         return None
 
-    def _state_to_save(self, traffic: Traffic, local_share: float | None, tripped: str | None) -> SavedState:
+    def _state_to_save(
+        self, traffic: Traffic, local_share: float | None, tripped: str | None, counts: RequestCounts
+    ) -> SavedState:
         versions = {
             number: self._cache.loaded[number].version
             for number in versions_in(traffic)
             if number in self._cache.loaded
         }
-        return SavedState(traffic, local_share, versions, tripped)
+        return SavedState(traffic, local_share, versions, tripped, counts.order)
 
     def _require_same_rows(self, traffic: Traffic) -> None:
         if traffic.champion and traffic.challenger:
@@ -247,6 +299,7 @@ class Serving:
         share = traffic.share if local_share is None else local_share
         versions = [loaded[number] for number in (traffic.champion, traffic.challenger) if number in loaded]
         tripped_out = tripped is not None
+        self.log.counts = counts
         self.served = ServingState(
             traffic,
             batchers.get(traffic.champion or ""),
@@ -283,5 +336,6 @@ class Serving:
     async def _save_trip(self) -> None:
         async with self._changing:
             if self.served.tripped is not None:
-                state = self._state_to_save(self.served.traffic, self.local_share, self.served.tripped)
+                served = self.served
+                state = self._state_to_save(served.traffic, self.local_share, served.tripped, served.counts)
                 await asyncio.to_thread(write_state, self._settings.state_dir, state)

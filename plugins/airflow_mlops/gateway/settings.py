@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
@@ -54,6 +55,10 @@ class Settings:
         Rows that may be in flight to the shadow; further rows are dropped.
     onnx : bool
         Whether to try ONNX.
+    peers : tuple of str
+        Addresses of the other replicas, which are asked for newer traffic; a name stands for all addresses it has.
+    peer_seconds, peer_wait_seconds : float
+        Seconds between two questions to them, and how long a replica that starts waits for the first answer.
     secret : str, optional
         Secret that masks personal columns; needed if the contract masks any.
     """
@@ -77,6 +82,9 @@ class Settings:
     log_rows: int = 50_000
     shadow_waiting: int = 1_000
     onnx: bool = False
+    peers: tuple[str, ...] = ()
+    peer_seconds: float = 5.0
+    peer_wait_seconds: float = 10.0
     secret: str | None = field(default=None, repr=False)
 
 
@@ -111,6 +119,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--log-rows", type=int, default=50_000, help="lines of a file of the log")
     command.add_argument("--shadow-waiting", type=int, default=1_000, help="rows that may wait for the shadow")
+    command.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="address of a replica, or a name of all, to ask for newer traffic; may be given more than once",
+    )
+    command.add_argument("--peer-seconds", type=float, default=5.0, help="seconds between two questions to the peers")
+    command.add_argument(
+        "--peer-wait-seconds", type=float, default=10.0, help="how long a start waits for the first answer of a peer"
+    )
     command.add_argument("--onnx", action="store_true", help="predict by ONNX where it says the same; needs its extra")
 
 
@@ -151,8 +170,20 @@ def build_settings(args: argparse.Namespace, loop: Loop, environment: Mapping[st
         log_rows=args.log_rows,
         shadow_waiting=args.shadow_waiting,
         onnx=args.onnx,
+        peers=read_peers(args.peer),
+        peer_seconds=args.peer_seconds,
+        peer_wait_seconds=args.peer_wait_seconds,
         secret=environment.get(MASK_SECRET),
     )
+
+
+def read_peers(peers: list[str]) -> tuple[str, ...]:
+    """Return the addresses of peers, or raise DeclarationError for one that is none."""
+    for peer in peers:
+        parts = urlsplit(peer)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise DeclarationError(f"--peer is {peer!r}; it must be an address, as http://bakery-control:8600")
+    return tuple(peer.rstrip("/") for peer in peers)
 
 
 def read_token(file: Path | None, environment: Mapping[str, str], name: str) -> str:

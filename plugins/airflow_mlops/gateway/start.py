@@ -17,7 +17,7 @@ def start_gateway(settings: Settings) -> None:
     DeclarationError
         If the extra ``gateway`` is not installed.
     RolloutError
-        If the port cannot be opened.
+        If the port cannot be opened, or another gateway runs on the state folder.
     """
     try:
         import httptools as _httptools  # noqa: F401 - uvicorn would import it at the first request only

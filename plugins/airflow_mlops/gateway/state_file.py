@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from airflow_mlops.core.errors import RolloutError
-from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ports.rollout_target import Kind, Traffic
+from airflow_mlops.gateway.durable_file import replace_durably
 from airflow_mlops.gateway.version_files import ServedVersion
 
 FILE = "served.json"
@@ -22,12 +21,14 @@ class SavedState:
     """Traffic, the versions in it, and the reason why the challenger was taken out, if it was.
 
     ``local_share`` is the share on this replica where it differs from the traffic's, as in a rolling stage.
+    ``counted_from`` is the record with which the counts began; None where the file does not say.
     """
 
     traffic: Traffic = field(default_factory=lambda: Traffic(0, None))
     local_share: float | None = None
     versions: Mapping[str, ServedVersion] = field(default_factory=dict)
     tripped: str | None = None
+    counted_from: int | None = None
 
 
 def parse_traffic(values: Mapping[str, Any]) -> Traffic:
@@ -85,7 +86,8 @@ def read_state(folder: Path) -> SavedState:
     try:
         saved = json.loads(file.read_text())
         versions = {number: ServedVersion.from_dict(version) for number, version in saved["versions"].items()}
-        return SavedState(parse_traffic(saved["traffic"]), saved["local_share"], versions, saved["tripped"])
+        traffic, counted_from = parse_traffic(saved["traffic"]), saved.get("counted_from")
+        return SavedState(traffic, saved["local_share"], versions, saved["tripped"], counted_from)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RolloutError(
             f"{file} cannot be read: {type(error).__name__}: {error}; delete it to start with an empty state"
@@ -100,17 +102,6 @@ def write_state(folder: Path, state: SavedState) -> None:
         "local_share": state.local_share,
         "versions": versions,
         "tripped": state.tripped,
+        "counted_from": state.counted_from,
     }
-    part = folder / f".{FILE}.part"
-    with part.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    with external_write("gateway.state"):
-        part.replace(folder / FILE)
-    # The rename itself is on disk only once the folder is.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_durably(folder / FILE, "gateway.state", lambda handle: handle.write(json.dumps(content, indent=1).encode()))

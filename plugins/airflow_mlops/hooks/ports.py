@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from airflow_mlops.core.workspace import Workspace
 
 GATEWAY = "mlops_gateway"
-"""Connection of the gateway: host, port, and the control token as password; its extra may list ``replicas``."""
+"""Connection of the gateway: host, port, and the control token as password.
+
+``replicas`` in its extra is a list of addresses, or one address whose name has an address for each replica.
+"""
 
 
 def rollout_target(workspace: Workspace) -> RolloutTarget:
@@ -36,9 +39,12 @@ def rollout_target(workspace: Workspace) -> RolloutTarget:
 
         return sagemaker_target(workspace)
     from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
+    from airflow_mlops.core.rollout.targets.gateway.replica_addresses import resolve_replicas
 
     connection = gateway_connection(workspace.loop.model)
-    return GatewayTarget(workspace, gateway_urls(connection), connection.password or "")
+    by_name = isinstance(connection.extra_dejson.get("replicas"), str)
+    resolve = resolve_replicas if by_name else None
+    return GatewayTarget(workspace, gateway_urls(connection), connection.password or "", resolve=resolve)
 
 
 def endpoint_dataset(workspace: Workspace) -> DatasetName:
@@ -94,11 +100,13 @@ def gateway_connection(model: str) -> Connection:
 
 
 def gateway_urls(connection: Connection) -> tuple[str, ...]:
-    """Return the address of each replica of a gateway.
+    """Return the address of each replica of a gateway, or the one whose name has all of them.
 
     :raises DeclarationError: if the connection has none
     """
     replicas: Any = connection.extra_dejson.get("replicas")
+    if isinstance(replicas, str) and replicas.startswith("http://"):
+        return (replicas.rstrip("/"),)
     if replicas is not None:
         if (
             not isinstance(replicas, list)
@@ -107,7 +115,8 @@ def gateway_urls(connection: Connection) -> tuple[str, ...]:
         ):
             raise DeclarationError(
                 f'connection {connection.conn_id!r}: "replicas" in its extra is {replicas!r}; it must be a list of '
-                'addresses, as ["http://gateway-1:8080"]'
+                'addresses, as ["http://gateway-1:8080"], or an http address whose name has all of them, as '
+                '"http://gateway-control:8080"'
             )
         return tuple(url.rstrip("/") for url in replicas)
     host = connection.host or ""

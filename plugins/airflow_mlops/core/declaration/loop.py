@@ -24,6 +24,7 @@ from airflow_mlops.core.declaration.evaluate import (
 )
 from airflow_mlops.core.declaration.notify import AnyNotify, Notify
 from airflow_mlops.core.declaration.quantiles import require_fitting_quantiles
+from airflow_mlops.core.declaration.resources import Resources
 from airflow_mlops.core.declaration.retrain import Retrain
 from airflow_mlops.core.declaration.rollout import Rollout
 from airflow_mlops.core.declaration.train import Train
@@ -53,6 +54,9 @@ class Loop(Declared):
     rollout: Rollout = section("how a challenger takes over from the champion")
     watch: Watch = section("monitoring of every scored partition")
     retrain: Retrain = section("policy, cooldown and budget of retraining")
+    resources: Resources | None = Field(
+        default=None, description="pools, queues and executor settings of the tasks, by stage"
+    )
     notify: AnyNotify = Field(
         default=(),
         description="notifiers by kind of decision; or a list of Airflow notifiers or callbacks called when a task of "

@@ -1,7 +1,8 @@
 """The gateway as a rollout target: one or several replicas, driven over their control API.
 
-All replicas get the same traffic. In a rolling stage the first replicas answer with the challenger alone; their number
-is the share of all replicas, rounded up. Telemetry is added up over the replicas, unit by unit.
+All replicas get the same traffic: those of a list, or those that a name has now, as a headless service of Kubernetes
+does. In a rolling stage the first replicas of a list answer with the challenger alone; their number is the share of all
+replicas, rounded up. Telemetry is added up over the replicas, unit by unit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from airflow_mlops.core.ledger.state_machine import Version
 from airflow_mlops.core.ports.rollout_target import TargetError, Telemetry, Traffic
 from airflow_mlops.core.registry.load import keep_for_others, verified_folder
 from airflow_mlops.core.rollout.targets.gateway.gateway_replica import PREPARE_SECONDS, NotLoadedError, Replica
-from airflow_mlops.core.rollout.targets.gateway.gateway_telemetry import add_telemetry
+from airflow_mlops.core.rollout.targets.gateway.gateway_telemetry import add_telemetry, distinct_replicas
 from airflow_mlops.core.workspace import Workspace
 
 T = TypeVar("T")
@@ -33,28 +34,37 @@ class GatewayTarget:
     workspace : Workspace
         The loop, from whose lake the gateway copies versions.
     urls : sequence of str
-        Address of each replica.
+        Address of each replica; with ``resolve``, names of several replicas.
     token : str, optional
         Control token; None if the gateway was started with ``--insecure``.
     client : httpx.Client, optional
         Client of all replicas; by default without proxies and without open connections between calls.
+    resolve : callable, optional
+        Returns the addresses of the replicas behind a name, such as
+        :func:`airflow_mlops.core.rollout.targets.gateway.replica_addresses.resolve_replicas`; asked before each call.
     """
 
     name = "gateway"
 
     def __init__(
-        self, workspace: Workspace, urls: Sequence[str], token: str | None, *, client: httpx.Client | None = None
+        self,
+        workspace: Workspace,
+        urls: Sequence[str],
+        token: str | None,
+        *,
+        client: httpx.Client | None = None,
+        resolve: Callable[[str], Sequence[str]] | None = None,
     ) -> None:
         if not urls:
             raise RolloutError("the gateway has no address: declare the url of at least one replica")
         limits = httpx.Limits(max_keepalive_connections=0)
         self._workspace, self._client = workspace, client or httpx.Client(trust_env=False, limits=limits)
-        self._replicas = [Replica(url, token, self._client) for url in urls]
+        self._urls, self._token, self._resolve = tuple(urls), token, resolve
 
     def prepare(self, version: Version) -> None:
         """Make each replica load a version; see :mod:`airflow_mlops.core.ports.rollout_target`."""
         values = self._describe_version(version)
-        self._call_all(lambda replica: replica.put("/control/prepare", values, seconds=PREPARE_SECONDS))
+        call_all(self._replicas(), lambda replica: replica.put("/control/prepare", values, seconds=PREPARE_SECONDS))
 
     def apply(self, traffic: Traffic) -> None:
         """Send traffic to each replica, and prepare the versions that a replica has not loaded.
@@ -74,13 +84,14 @@ class GatewayTarget:
         TargetError
             If a replica does not answer, serves nothing, or serves other traffic than the newest; the error names it.
         """
-        answers = self._call_all(lambda replica: replica.get("/control/traffic"))
+        replicas = self._replicas()
+        answers = call_all(replicas, lambda replica: replica.get("/control/traffic"))
         newest = max(answers, key=lambda answer: int(answer["traffic"]["order"]))["traffic"]
         traffic = Traffic(**newest)
-        for index, (replica, answer) in enumerate(zip(self._replicas, answers, strict=True)):
+        for index, (replica, answer) in enumerate(zip(replicas, answers, strict=True)):
             if not answer["serving"] and traffic.champion is not None:
                 raise TargetError(f"the gateway at {replica.url} serves nothing: {answer['problem']}")
-            if answer["traffic"] != newest or answer["local_share"] != self._local_share(traffic, index):
+            if answer["traffic"] != newest or answer["local_share"] != local_share(traffic, index, len(replicas)):
                 raise TargetError(
                     f"the gateway at {replica.url} serves {format_traffic(answer['traffic'], answer['local_share'])}, "
                     f"another replica {format_traffic(newest, None)}"
@@ -94,16 +105,18 @@ class GatewayTarget:
         ------
         TargetError
             If a replica does not answer, or the replicas serve different traffic.
+        RolloutError
+            If two replicas have one state folder, or copies of one, so that their counts cannot be told apart.
         """
-        answers = self._call_all(lambda replica: replica.get("/control/telemetry"))
+        replicas = self._replicas()
+        answers = call_all(replicas, lambda replica: replica.get("/control/telemetry"))
         orders = {int(answer["order"]) for answer in answers}
         if len(orders) > 1:
             listed = ", ".join(
-                f"{replica.url} of record {answer['order']}"
-                for replica, answer in zip(self._replicas, answers, strict=True)
+                f"{replica.url} of record {answer['order']}" for replica, answer in zip(replicas, answers, strict=True)
             )
             raise TargetError(f"the replicas report different traffic: {listed}")
-        return add_telemetry(answers)
+        return add_telemetry(distinct_replicas([replica.url for replica in replicas], answers))
 
     def rollback(self, traffic: Traffic) -> None:
         """Send traffic without a challenger to each replica, even if another replica fails.
@@ -126,16 +139,28 @@ class GatewayTarget:
     def finalize(self, traffic: Traffic) -> None:
         """Drop the versions that the replicas do not need, in memory and on their disks."""
         values = {"traffic": traffic.to_dict()}
-        self._call_all(lambda replica: replica.put("/control/finalize", values))
+        call_all(self._replicas(), lambda replica: replica.put("/control/finalize", values))
+
+    def _replicas(self) -> list[Replica]:
+        """Return the replicas that there are now."""
+        resolve = self._resolve
+        urls = self._urls if resolve is None else [address for url in self._urls for address in resolve(url)]
+        return [Replica(url, self._token, self._client) for url in urls]
 
     def _send_traffic(self, traffic: Traffic, prepare_missing: Callable[[Replica, Traffic], Traffic]) -> None:
         """Send traffic to every replica.
 
         Where a replica lacks a version, ``prepare_missing`` loads it and returns the traffic to send instead.
         """
+        if traffic.kind == "rolling" and self._resolve is not None:
+            raise RolloutError(
+                "a rolling stage gives the challenger one replica after another, and those behind a name come and go; "
+                "list the replicas one by one, or declare strategy: canary"
+            )
+        replicas = self._replicas()
 
         def send(replica: Replica) -> None:
-            local = self._local_share(traffic, self._replicas.index(replica))
+            local = local_share(traffic, replicas.index(replica), len(replicas))
             seconds = PREPARE_SECONDS if traffic.kind == "shadow" else 15.0
             try:
                 replica.put("/control/traffic", {"traffic": traffic.to_dict(), "local_share": local}, seconds=seconds)
@@ -143,7 +168,7 @@ class GatewayTarget:
                 prepared = prepare_missing(replica, traffic).to_dict()
                 replica.put("/control/traffic", {"traffic": prepared, "local_share": local}, seconds=seconds)
 
-        self._call_all(send)
+        call_all(replicas, send)
 
     def _prepare_versions(self, replica: Replica, traffic: Traffic) -> Traffic:
         """Load every version of traffic on a replica; return the traffic."""
@@ -172,12 +197,6 @@ class GatewayTarget:
             f"the gateway was sent {format_traffic(traffic.to_dict(), None)}, "
             f"and serves {format_traffic(served.to_dict(), None)}"
         )
-
-    def _local_share(self, traffic: Traffic, index: int) -> float | None:
-        """Return the share of one replica in a rolling stage, None in any other."""
-        if traffic.kind != "rolling":
-            return None
-        return 100.0 if index < ceil(traffic.share * len(self._replicas) / 100) else 0.0
 
     def _version(self, number: str) -> Version:
         version = self._workspace.state().versions.get(number)
@@ -209,14 +228,22 @@ class GatewayTarget:
             values["columns"] = self._workspace.state().published[newest].columns
         return values
 
-    def _call_all(self, request: Callable[[Replica], T]) -> list[T]:
-        """Call all replicas in parallel and return their answers; raise one error for all that fail."""
-        with ThreadPoolExecutor(len(self._replicas)) as threads:
-            calls = [threads.submit(request, replica) for replica in self._replicas]
-        errors = [error for call in calls if (error := call.exception()) is not None]
-        if not errors:
-            return [call.result() for call in calls]
-        raise combine_errors(errors)
+
+def local_share(traffic: Traffic, index: int, replicas: int) -> float | None:
+    """Return the share of one replica of several in a rolling stage, None in any other."""
+    if traffic.kind != "rolling":
+        return None
+    return 100.0 if index < ceil(traffic.share * replicas / 100) else 0.0
+
+
+def call_all(replicas: Sequence[Replica], request: Callable[[Replica], T]) -> list[T]:
+    """Call all replicas in parallel and return their answers; raise one error for all that fail."""
+    with ThreadPoolExecutor(len(replicas)) as threads:
+        calls = [threads.submit(request, replica) for replica in replicas]
+    errors = [error for call in calls if (error := call.exception()) is not None]
+    if not errors:
+        return [call.result() for call in calls]
+    raise combine_errors(errors)
 
 
 def combine_errors(errors: Iterable[BaseException]) -> BaseException:

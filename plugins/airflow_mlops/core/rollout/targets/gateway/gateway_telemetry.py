@@ -7,11 +7,38 @@ from typing import Any
 
 import numpy as np
 
+from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.ports.rollout_target import LATENCY_EDGES, Floats, Telemetry, UnitSums, VersionTelemetry
 from airflow_mlops.core.rollout.sticky_share import BUCKETS
 
 SAMPLE = 5_000
 """Size of the samples of predictions and pairs over all replicas."""
+
+
+def distinct_replicas(urls: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return one answer of each replica: one that has several addresses is counted once.
+
+    Parameters
+    ----------
+    urls : sequence of str
+        Address of each answer.
+    answers : sequence of mapping
+        ``replica`` is the id in its state folder, ``process`` that of the running process.
+
+    Raises
+    ------
+    RolloutError
+        If two processes have one id.
+    """
+    distinct: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for url, answer in zip(urls, answers, strict=True):
+        first_url, first = distinct.setdefault(str(answer.get("replica", url)), (url, answer))
+        if first.get("process") != answer.get("process"):
+            raise RolloutError(
+                f"the gateways at {first_url} and {url} have the same id {answer['replica']!r}, so their counts are "
+                "not told apart: give each a state folder of its own, and copy none"
+            )
+    return [answer for _url, answer in distinct.values()]
 
 
 def add_telemetry(answers: Sequence[Mapping[str, Any]]) -> Telemetry:
