@@ -13,7 +13,7 @@
 #   make site      the pages as a site with a search, in build/site; read by a browser
 #   make wheel     the tutorial with the wheel alone, a clone without it, and both, in an environment of their own
 #   make torch     the example of a network of PyTorch, by pip in an environment of its own; no part of CI
-#   make check     format, lint, types, layers, containers, locks
+#   make check     format, lint, types, layers, open doors, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
 #   make docs      write the pages of docs/reference from the code
 #   make screenshots   draw the pictures of docs/images that show pages, by the tests that hold them
@@ -310,6 +310,7 @@ check: $(PROJECT_STAMP)
 	step lint $(VENV)/bin/ruff check .; \
 	step types $(VENV)/bin/mypy $(TYPED); \
 	step layers $(VENV)/bin/lint-imports; \
+	step bandit $(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive plugins; \
 	step dockerfile $(VENV)/bin/hadolint --config docker/hadolint.yaml docker/Dockerfile docker/gateway.Dockerfile; \
 	step compose $(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml; \
 	step shell $(VENV)/bin/shellcheck .ci/run; \
@@ -333,7 +334,7 @@ screenshots: $(PROJECT_STAMP) | chromium
 lock: $(TOOLS_STAMP)
 	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra gateway --extra onnx --extra demo --extra evidently --extra river \
 	  --extra iceberg --extra excel --extra mysql --extra lightgbm --extra xgboost --extra catboost --extra optuna --extra openlineage \
-	  --group test --group workers --group browser --group check --group build --output-file requirements-dev.lock
+	  --group test --group workers --group doors --group browser --group check --group build --output-file requirements-dev.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --extra metrics --constraints requirements-dev.lock --output-file requirements.lock
 	@$(RESOLVE) requirements-step.in --constraints requirements-dev.lock --output-file requirements-step.lock
 	@$(RESOLVE) requirements-gateway.in --constraints requirements-dev.lock --output-file requirements-gateway.lock

@@ -201,6 +201,9 @@ def test_the_form_of_the_control_dag_holds_what_is_typed_to_its_schema(tmp_path:
         "to": "To",
         "partition": "Partition",
         "policies": "Policies",
+        "window": "Window",
+        "until": "Until",
+        "split": "Split",
     }
     with pytest.raises(ParamValidationError):
         params.get_param("action").resolve("explode")

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
+from tests.loop.own_triggerer import callback_answers, run_triggerer
 from tests.loop.project import KEYS, Project, make_project, states
 from tests.loop.receivers import webhook
 
@@ -98,6 +99,28 @@ def test_a_run_that_no_worker_takes_is_told_to_who_hears_of_what_is_overdue(
     assert body["sentence"] == answer
     assert f"of {project.dag('ingest')} is queued since " in answer
     assert "watch.deadline is 2 hours: no worker takes its task, or its Dag is paused" in answer
+    assert project.records == []
+
+
+def test_airflows_own_scheduler_and_triggerer_tell_of_a_late_run_once(
+    tmp_path: Path, start_scheduler: SchedulerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path, **TIMELY)
+    scheduler = start_scheduler(project.dags)
+    scheduler.pause(project.dag("ingest"))
+    scheduler.trigger(project.dag("ingest"), partition_key=KEYS[0])
+    scheduler.run_until_idle()
+    assert (deadlines(), callback_answers()) == ([("queued", False)], [("scheduled", "None")])  # it has two hours
+    let_deadlines_pass(scheduler)
+    with webhook() as receiver:
+        monkeypatch.setenv("AIRFLOW_CONN_CHAT", receiver.connection())
+        ((state, answer),) = run_triggerer()
+        let_deadlines_pass(scheduler)
+        assert callback_answers() == [(state, answer)]
+    assert (state, "watch.deadline is 2 hours" in answer) == ("success", True), answer
+    (body,) = receiver.bodies
+    assert (body["kind"], body["model"], body["partition"]) == ("overdue", project.model, KEYS[0])
+    assert body["sentence"] == answer
     assert project.records == []
 
 

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 
 from airflow_mlops.core.ledger.rollout_details import RolledBack
 from airflow_mlops.testing.metadata import forget_everything, session_scope
 from airflow_mlops.testing.scheduler import InProcessScheduler
 from airflow_mlops.ui.airflow_facts import loop_facts
-from tests.headless_chromium import ARGUMENTS, chromium
-from tests.loop.airflow_pages import COOKIE, PREFIX, airflow_server, jwt_of
+from tests.loop.airflow_pages import PREFIX, airflow_server
 from tests.loop.project import KEYS, Project, make_project, week
+from tests.loop.walked_pages import same_site, serious_findings, started_browser, visited
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -46,17 +44,8 @@ class World:
     @contextmanager
     def visit(self, role: str | None, path: str, *, scheme: Any = "light") -> Iterator[Page]:
         """Yield a page as somebody sees it who is signed in with a role, or is not signed in."""
-        context = self.browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
-        if role is not None:
-            context.add_cookies([{"name": COOKIE, "value": jwt_of(role), "url": self.address}])
-        page = context.new_page()
-        requested: list[str] = []
-        page.on("request", lambda request: requested.append(request.url))
-        page.goto(self.address + PREFIX + path)
-        yield page
-        context.close()
-        # Nothing is asked of anybody else: no font, no script, no picture from elsewhere.
-        assert [url for url in requested if not url.startswith((self.address, "data:"))] == []
+        with visited(self.browser, self.address, role, path, scheme=scheme) as page:
+            yield page
 
     @property
     def model_path(self) -> str:
@@ -86,12 +75,10 @@ def world(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         asking.publish(key)
     asking.register(KEYS[1], by_hand=True)
     forget_everything()
-    with InProcessScheduler(project.dags) as scheduler, airflow_server() as address, sync_playwright() as playwright:
+    with InProcessScheduler(project.dags) as scheduler, airflow_server() as address, started_browser() as browser:
         scheduler.trigger(asking.dag("rollout"), partition_key=KEYS[1])
         scheduler.run_until_idle()
-        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         yield World(project, asking, scheduler, address, browser)
-        browser.close()
     forget_everything()
 
 
@@ -109,15 +96,12 @@ def test_a_viewer_reads_the_loop_and_finds_nothing_to_press(world: World) -> Non
         assert page.get_by_text("Version 2 is at shadow with 100 % of the keys").count() == 1
         assert page.get_by_role("link", name="Abort the rollout").count() == 0
         refused = page.request.post(
-            f"{world.address}{PREFIX}{world.model_path}/actions/abort", form={"reason": "x"}, headers=same_site(world)
+            f"{world.address}{PREFIX}{world.model_path}/actions/abort",
+            form={"reason": "x"},
+            headers=same_site(world.address),
         )
         assert refused.status == 403
     assert world.project.workspace.state().rollout is not None
-
-
-def same_site(world: World) -> dict[str, str]:
-    """Return the headers with which a browser sends a form of a page of the same site."""
-    return {"Origin": world.address, "Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -145,11 +129,7 @@ def test_axe_finds_nothing_serious(world: World, path: str, scheme: str) -> None
     for name, value in paths.items():
         address = address.replace(name, value)
     with world.visit("ADMIN", address, scheme=scheme) as page:
-        violations = [
-            (violation["id"], violation["impact"], [node["html"][:120] for node in violation["nodes"][:3]])
-            for violation in Axe().run(page).response["violations"]
-            if violation["impact"] in ("serious", "critical")
-        ]
+        violations = serious_findings(page)
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         name = path.replace("MODEL", "model").strip("/").replace("/", "-").lower()
         page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)
@@ -217,7 +197,7 @@ def test_an_editor_approves_a_version_where_a_viewer_only_reads_the_question(wor
         refused = page.request.post(
             f"{world.address}{PREFIX}{world.approval_path}",
             form={"shown": "1", "answer": "Approve"},
-            headers=same_site(world),
+            headers=same_site(world.address),
         )
         assert refused.status == 403
     with world.visit("USER", path) as page:

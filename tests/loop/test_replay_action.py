@@ -22,8 +22,8 @@ from airflow_mlops.testing.metadata import forget_everything
 from airflow_mlops.testing.scheduler import InProcessScheduler
 from tests.loop.airflow_pages import PREFIX, airflow_client, token
 from tests.loop.project import KEYS, Project, make_project, states, why
+from tests.loop.replayed_weeks import WEEKS, project_of_weeks
 
-WEEKS = 9
 FORM = "policies=never,nightly,+clock:2&reason=spring+is+near&shown="
 FOREIGN = {"Sec-Fetch-Site": "cross-site"}
 
@@ -31,10 +31,7 @@ FOREIGN = {"Sec-Fetch-Site": "cross-site"}
 @pytest.fixture(scope="module")
 def project(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A loop with nine published weeks, whose relation changes in the fifth."""
-    made = make_project(tmp_path_factory.mktemp("replayed"), gates=[{"metric": "mae", "at_most": 100.0}])
-    for number, key in enumerate(KEYS[:WEEKS]):
-        made.put(key, level=0.0 if number < 5 else 6.0)
-        made.publish(key)
+    made = project_of_weeks(tmp_path_factory.mktemp("replayed"))
     forget_everything()
     yield made
     forget_everything()
@@ -116,6 +113,48 @@ def test_policies_that_are_none_are_refused_before_anything_starts(
     assert len(scheduler.dag_runs(project.dag("control"))) == before
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("window=many", "window &#39;many&#39; is neither a number of partitions nor all; write 8, all or 4,13,all"),
+        ("window=all,4", "all at its end, such as [4, 13, all]; write [4, all]"),
+        (f"window={'9' * 400}", "is neither a number of partitions nor all"),
+        ("until=soon", "partition &#39;soon&#39; is no ISO date or time"),
+        ("until=1999-12-31", f"No partition is published by 1999-12-31T00:00:00; the first is {KEYS[0]}."),
+        ("split=2013-02-01T00:00:00%2B01:00", "carries a time zone"),
+        (f"split={KEYS[WEEKS - 1]}", f"The partitions are {KEYS[0]} to {KEYS[WEEKS - 1]}, and none of them lies after"),
+        ("split=2012-01-01", "and none of them lies up to 2012-01-01T00:00:00; choose one between"),
+    ],
+)
+def test_what_leaves_nothing_to_replay_is_refused_and_the_rest_of_the_form_is_kept(
+    airflow: Any, project: Project, scheduler: InProcessScheduler, answer: str, words: str
+) -> None:
+    before = len(scheduler.dag_runs(project.dag("control")))
+    refused = post(airflow, project, "USER", f"policies=never&{answer}&reason=the+night&shown=")
+    assert (refused.status_code, words in refused.text) == (409, True)
+    assert 'value="the night"' in refused.text
+    assert len(scheduler.dag_runs(project.dag("control"))) == before
+
+
+def test_a_record_of_a_replay_from_before_windows_could_be_asked_for_still_reads(replayed: Any) -> None:
+    stored = replayed.details.stored()
+    assert {"window", "until", "split"}.isdisjoint(stored)
+    del stored["schema"]
+    earlier = PolicyReplayed.read(stored)
+    assert (earlier, earlier.window, earlier.until, earlier.split) == (replayed.details, None, None, None)
+
+
+def test_a_split_that_leaves_nothing_to_judge_is_refused_before_any_fit(project: Project) -> None:
+    from airflow_mlops.core.errors import NotReadyError
+    from airflow_mlops.core.replay.recorded_replay import replay_history
+    from airflow_mlops.core.replay.replay_request import replay_request
+
+    fits: list[str] = []
+    with pytest.raises(NotReadyError, match=f"none of them lies before {KEYS[0]}"):
+        replay_history(project.workspace, replay_request("never", split=KEYS[0]), progress=fits.append)
+    assert fits == []
+
+
 def test_the_ledger_has_the_answer_with_the_name_of_the_person_and_nothing_else_changed(
     project: Project, replayed: Any
 ) -> None:
@@ -170,11 +209,35 @@ def test_a_picture_that_was_changed_is_not_shown(airflow: Any, project: Project,
 
 def test_an_attempt_that_was_recorded_is_not_made_again(project: Project, replayed: Any) -> None:
     from airflow_mlops.core.replay.recorded_replay import replay_and_record
+    from airflow_mlops.core.replay.replay_request import ReplayRequest
 
     run = replayed.actor.removesuffix(" for person:ann")
-    again = replay_and_record(replace(project.workspace), ["never"], reason="again", attempt=run)
+    again = replay_and_record(
+        replace(project.workspace), ReplayRequest(policies=("never",)), reason="again", attempt=run
+    )
     assert again.sequence == replayed.sequence
     assert len([*project.workspace.ledger.records(PolicyReplayed)]) == 1
+
+
+def test_a_replay_is_held_to_the_window_and_the_partitions_that_were_asked_for(
+    airflow: Any, project: Project, scheduler: InProcessScheduler, replayed: Any
+) -> None:
+    until, split = KEYS[WEEKS - 2], KEYS[4]
+    form = f"policies=never,nightly&window=1,+all&until={until}&split={split[:10]}&reason=x&shown="
+    assert post(airflow, project, "USER", form, follow_redirects=False).status_code == 303
+    scheduler.run_until_idle()
+    record = project.of_kind("policy_replayed")[-1]
+    details = record.details
+    assert (details.window, details.until, details.split) == ("1,all", until, split)
+    assert (details.first, details.last) == (KEYS[0], until)
+    figures = project.workspace.evidence.get(details.report)["figures"]
+    assert (figures["partitions"], figures["suggested_until"]) == (KEYS[: WEEKS - 1], split)
+    assert set(figures["windows"]["rows"]) >= {"1", "all"}
+    page = get(airflow, project, f"/replay?record={record.sequence}").text
+    assert "As asked: trained on 1, all partitions in place of the declared window; " in page
+    assert f"partitions up to {until}; a policy chosen up to {split}, and judged after." in page
+    assert "on window 1,all over" in get(airflow, project, "/records").text
+    assert "As asked:" not in get(airflow, project, f"/replay?record={replayed.sequence}").text
 
 
 def test_a_history_too_short_to_replay_fails_with_what_is_missing(

@@ -86,8 +86,8 @@ def test_several_windows_are_compared_with_policies_in_one_table(
     ("arguments", "words"),
     [
         (["--policies", "often"], "no policy 'often'; there are declared"),
-        (["--window", "many"], "--window 'many' is neither a number of partitions nor all"),
-        (["--window", "4,many"], "--window '4,many' is neither a number of partitions nor all"),
+        (["--window", "many"], "window 'many' is neither a number of partitions nor all"),
+        (["--window", "4,many"], "window '4,many' is neither a number of partitions nor all"),
         (["--window", "all,4"], "all at its end, such as [4, 13, all]; write [4, all]"),
         (["--until", key_of(1)], "2 partitions are published by"),
         (["--split", "soon"], "is no ISO date or time"),

@@ -24,7 +24,8 @@ def completion(args: argparse.Namespace) -> None:
     """Print the script of a shell."""
     from argcomplete.shell_integration import shellcode
 
-    print(shellcode(["airflow-mlops"], shell=args.shell))
+    use_defaults = True
+    print(shellcode(["airflow-mlops"], use_defaults, args.shell))
 
 
 def complete_model(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:

@@ -20,8 +20,7 @@ from airflow_mlops.cli.loop_argument import (
     print_answer,
     workspace_of,
 )
-from airflow_mlops.core.errors import DeclarationError
-from airflow_mlops.core.replay.policy_names import KNOWN, POLICIES, policy_names
+from airflow_mlops.core.replay.policy_names import KNOWN, POLICIES
 
 if TYPE_CHECKING:
     from airflow_mlops.cli.loop_argument import Commands
@@ -53,25 +52,21 @@ def add_commands(commands: Commands) -> None:
 
 def replay(args: argparse.Namespace) -> None:
     """Fit the history once, replay the policies, print the table, and write the figures and the picture."""
-    from airflow_mlops.core.declaration.partition_key import partition_key
     from airflow_mlops.core.replay.compare_policies import policy_of
     from airflow_mlops.core.replay.recorded_replay import replay_history
     from airflow_mlops.core.replay.replay_picture import draw_replay
+    from airflow_mlops.core.replay.replay_request import replay_request
 
-    loop = with_window(loop_of(args), args.window)
-    names = policy_names(args.policies)
-    for name in names:
+    request = replay_request(args.policies, window=args.window or "", until=args.until or "", split=args.split or "")
+    loop = request.loop(loop_of(args))
+    for name in request.policies:
         policy_of(loop, name)  # a wrong name fails before a history is read from the source, not after
-    split = None if args.split is None else partition_key(args.split)
-    until = None if args.until is None else partition_key(args.until)
     into = args.into or args.root / "build" / "replay" / loop.model
     with name_unwritable_file(into):
         into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="replay-lake-") as folder:
-        workspace = workspace_with_history(args, loop, Path(folder), until=until)
-        report = replay_history(
-            workspace, names, until=until, split=split, processes=max(1, args.processes), progress=print_progress
-        )
+        workspace = workspace_with_history(args, loop, Path(folder), until=request.until)
+        report = replay_history(workspace, request, processes=max(1, args.processes), progress=print_progress)
     with name_unwritable_file(into / "replay.json"):
         (into / "replay.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     draw_replay(report, into / "replay.png")
@@ -92,30 +87,6 @@ def replay_lines(loop: Loop, report: ReplayReport) -> Iterator[str]:
         yield from [f"\nbenefit by window and policy, from {first}", *report.windows.lines()]
     yield f"\nsuggested: {report.advice}"
     yield from describe_replay(report)
-
-
-def with_window(loop: Loop, window: str | None) -> Loop:
-    """Return a declaration that trains on another window, or on several with commas between.
-
-    Raises
-    ------
-    DeclarationError
-        If a window is neither a number of partitions nor ``all``, or they do not rise.
-    """
-    if window is None:
-        return loop
-    from airflow_mlops.core.declaration.train import rising_windows
-
-    names = [name.strip() for name in window.split(",")]
-    if any(name != "all" and not (name.isdecimal() and int(name) > 0) for name in names):
-        raise DeclarationError(f"--window {window!r} is neither a number of partitions nor all")
-    try:
-        windows = rising_windows([name if name == "all" else int(name) for name in names])
-    except ValueError as error:
-        raise DeclarationError(f"--window {window!r}: {error}") from error
-    # The first training happens when it would have: the window changes how much is remembered, not the start.
-    changes = {"window": windows, "at_least": loop.train.partitions_needed - loop.train.holdout}
-    return loop.model_copy(update={"train": loop.train.model_copy(update=changes)})
 
 
 def workspace_with_history(args: argparse.Namespace, loop: Loop, folder: Path, *, until: str | None) -> Workspace:

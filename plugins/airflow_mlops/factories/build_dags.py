@@ -315,6 +315,9 @@ class _LoopDags:
             "to": "rollback: the version that shall serve; the one before if empty",
             "partition": "release: the partition whose rows in quarantine are meant",
             "policies": "replay: with commas between, as never,nightly,clock:4; the usual ones if empty",
+            "window": "replay: partitions to train on, as 8, all or 4,13,all; the declared ones if empty",
+            "until": "replay: the last partition; the newest if empty",
+            "split": "replay: choose a policy up to this partition, judge it after; the middle if empty",
         }
         params = {
             "action": Param(
@@ -331,7 +334,7 @@ class _LoopDags:
         run_at_once = {"params": params, "max_active_runs": CONTROL_RUNS}
         with self.dag(dag_id, {**schedule, **run_at_once}, description) as dag:
             fields = {"action": "action", "reason": "reason", "released": "partition"}
-            fields |= {name: name for name in ("version", "to", "policies")}
+            fields |= {name: name for name in ("version", "to", "policies", "window", "until", "split")}
             chosen: dict[str, Any] = {field: f"{{{{ params.{param} }}}}" for field, param in fields.items()}
             ControlLoopOperator(task_id="control", retries=0, **chosen, **self.step)
         return dag

@@ -31,11 +31,25 @@ class ControlLoopOperator(StageOperator):
     :param to: for ``rollback`` the version that shall serve; the champion before this one if empty
     :param released: for ``release`` the key of the partition
     :param policies: for ``replay`` the policies with commas between; the usual ones if empty
+    :param window: for ``replay`` the windows to train on with commas between; the declared ones if empty
+    :param until: for ``replay`` the key of the last partition; the newest if empty
+    :param split: for ``replay`` the key of the last partition that a policy is chosen on; the middle if empty
     :param processes: for ``replay`` the number of fits at once
     """
 
     operator_extra_links = (ModelPageLink(),)
-    template_fields: Sequence[str] = ("partition", "action", "reason", "version", "to", "released", "policies")
+    template_fields: Sequence[str] = (
+        "partition",
+        "action",
+        "reason",
+        "version",
+        "to",
+        "released",
+        "policies",
+        "window",
+        "until",
+        "split",
+    )
 
     def __init__(
         self,
@@ -46,6 +60,9 @@ class ControlLoopOperator(StageOperator):
         to: str = "",
         released: str = "",
         policies: str = "",
+        window: str = "",
+        until: str = "",
+        split: str = "",
         processes: int = 1,
         **kwargs: Any,
     ) -> None:
@@ -56,6 +73,9 @@ class ControlLoopOperator(StageOperator):
         self.to = to
         self.released = released
         self.policies = policies
+        self.window = window
+        self.until = until
+        self.split = split
         self.processes = processes
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> str:
@@ -89,13 +109,14 @@ class ControlLoopOperator(StageOperator):
         :raises DataError: if too few partitions are published; a person who has asked is not answered by a skip
         """
         from airflow_mlops.core.errors import DataError, NotReadyError
-        from airflow_mlops.core.replay.policy_names import POLICIES, policy_names
         from airflow_mlops.core.replay.recorded_replay import replay_and_record
+        from airflow_mlops.core.replay.replay_request import replay_request
 
+        request = replay_request(self.policies, window=self.window, until=self.until, split=self.split)
         try:
             record = replay_and_record(
                 workspace,
-                policy_names(self.policies or POLICIES),
+                request,
                 reason=self.reason,
                 attempt=attempt,
                 processes=self.processes,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from airflow_mlops.core.errors import DeclarationError
+from airflow_mlops.core.errors import DataError, DeclarationError
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.replay.policy_names import POLICIES, policy_names
+from airflow_mlops.core.replay.replay_request import replay_request
 
 Choices = list[tuple[str, str]]
 
@@ -17,6 +18,7 @@ class FormField:
     """A field of the form of an action: its name, its label, and the values to choose from; None for free text.
 
     ``default`` is what free text begins with, and ``check`` returns what is wrong with an answer; None if nothing is.
+    One that is ``optional`` may be left empty.
     """
 
     name: str
@@ -24,6 +26,7 @@ class FormField:
     choices: Choices | None = None
     default: str = ""
     check: Callable[[str], str | None] = lambda _value: None
+    optional: bool = False
 
 
 REASON = FormField("reason", "Why, for the ledger")
@@ -40,7 +43,8 @@ class Action:
     ``dag`` is the end of the id of the Dag that carries it out. ``obstacle`` returns why it cannot be done now, or
     None, and ``effect`` what it will do, in a sentence. ``fields`` returns the fields of its form, and ``subject`` the
     version that it is about, which its form sends along: the action is done to that one or to none. One that is
-    ``alone`` is not started while a run of it is under way.
+    ``alone`` is not started while a run of it is under way. ``conflict`` returns what is wrong with answers that are
+    right each by itself; None if nothing is.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Action:
     fields: Callable[[LoopState], list[FormField]] = lambda _state: [REASON]
     subject: Callable[[LoopState], str] = lambda _state: ""
     alone: bool = False
+    conflict: Callable[[LoopState, Mapping[str, str]], str | None] = lambda _state, _answers: None
 
 
 def _no_rollout(state: LoopState) -> str | None:
@@ -126,9 +131,10 @@ def _cannot_replay(state: LoopState) -> str | None:
 
 def _effect_of_replay(state: LoopState) -> str:
     return (
-        f"Every candidate is fitted anew as of each of the {len(state.published):,} published partitions, and the "
-        "policies decide over these fits. That is one task on a worker, and may take hours. Nothing that serves is "
-        "changed. The answer is on the page of the model once the run has ended."
+        f"Every candidate is fitted anew as of each of the {len(state.published):,} published partitions, up to the "
+        "last one that you name, and on each window that you name; the policies decide over these fits. That is one "
+        "task on a worker, and may take hours. Nothing that serves is changed. The answer is on the page of the model "
+        "once the run has ended."
     )
 
 
@@ -140,7 +146,54 @@ def _wrong_policies(text: str) -> str | None:
     return None
 
 
-POLICIES_FIELD = FormField("policies", "Policies, with commas between", default=POLICIES, check=_wrong_policies)
+def _wrong_request(**answer: str) -> str | None:
+    try:
+        replay_request(**answer)
+    except (DeclarationError, DataError) as error:
+        return str(error)
+    return None
+
+
+def _wrong_replay(state: LoopState, answers: Mapping[str, str]) -> str | None:
+    """Return why the partitions of a replay leave nothing to choose a policy on, or to judge it on, in words.
+
+    How many the first training needs is for the task to say: it has the declaration.
+    """
+    request = replay_request(until=answers["until"], split=answers["split"])
+    keys = state.published.keys(until=request.until)
+    if not keys:
+        return f"No partition is published by {request.until}; the first is {state.published.oldest()}."
+    if request.split is None:
+        return None
+    chosen_on = sum(key <= request.split for key in keys)
+    if 0 < chosen_on < len(keys):
+        return None
+    place = "lies after" if chosen_on else "lies up to"
+    return f"The partitions are {keys[0]} to {keys[-1]}, and none of them {place} {request.split}; choose one between."
+
+
+REPLAY_FIELDS = [
+    FormField("policies", "Policies, with commas between", default=POLICIES, check=_wrong_policies),
+    FormField(
+        "window",
+        "Partitions to train on, as 8, all or 4,13,all; empty: as declared",
+        check=lambda text: _wrong_request(window=text),
+        optional=True,
+    ),
+    FormField(
+        "until",
+        "Last partition, as 2013-06-30; empty: the newest",
+        check=lambda text: _wrong_request(until=text),
+        optional=True,
+    ),
+    FormField(
+        "split",
+        "Choose a policy up to this partition and judge it after; empty: the middle",
+        check=lambda text: _wrong_request(split=text),
+        optional=True,
+    ),
+    REASON,
+]
 
 
 ACTIONS = {
@@ -246,8 +299,9 @@ ACTIONS = {
             "control",
             _cannot_replay,
             _effect_of_replay,
-            lambda _state: [POLICIES_FIELD, REASON],
+            lambda _state: REPLAY_FIELDS,
             alone=True,
+            conflict=_wrong_replay,
         ),
     )
 }
@@ -271,10 +325,13 @@ def run_input(action: Action, form: dict[str, str], state: LoopState) -> dict[st
 
 
 def invalid_field(action: Action, form: dict[str, str], state: LoopState) -> str | None:
-    """Return which field of a form is missing or holds none of its choices, in words; None where all are right."""
+    """Return which field of a form is missing or wrong, or which do not go together; None where all are right."""
+    answers = {field.name: form.get(field.name, "").strip() for field in action.fields(state)}
     for field in action.fields(state):
-        value = form.get(field.name, "").strip()
+        value = answers[field.name]
         if not value:
+            if field.optional:
+                continue
             return f"{field.label} is empty; it is needed."
         if field.choices is not None and value not in [choice for choice, _ in field.choices]:
             return f"{field.label} cannot be {value!r} any more; choose again."
@@ -283,4 +340,4 @@ def invalid_field(action: Action, form: dict[str, str], state: LoopState) -> str
         wrong = field.check(value)
         if wrong is not None:
             return f"{field.label}: {wrong}."
-    return None
+    return action.conflict(state, answers)

@@ -7,9 +7,10 @@ the loop in the name of the person, which does what the command line does, where
 This module does not postpone annotations: FastAPI would read a guard in text form as a parameter of the address.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import parse_qs, quote
 from uuid import UUID
@@ -308,9 +309,16 @@ def confirm_action(model: Model, name: str, request: Request, user: GetUserDep, 
 
 
 def confirmation(
-    action: Action, ledger: SqlLedger, request: Request, *, person: str, database: str, refusal: str | None = None
+    action: Action,
+    ledger: SqlLedger,
+    request: Request,
+    *,
+    person: str,
+    database: str,
+    refusal: str | None = None,
+    answers: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
-    """Return the page that says what an action will do; with a refusal, why it was not done."""
+    """Return the page that says what an action will do; with a refusal, why it was not done, and what was answered."""
     state = ledger.state()
     obstacle = action.obstacle(state)
     return page(
@@ -323,6 +331,7 @@ def confirmation(
         fields=[] if obstacle else action.fields(state),
         shown={"name": SHOWN, "version": action.subject(state)},
         longest=LONGEST,
+        answers=answers,
         possible=obstacle is None,
         refusal=refusal,
         person=person,
@@ -362,7 +371,9 @@ def act(
             or (run_in_the_way(session, dag_id, action) if action.alone else None)
         )
         if refusal:
-            return confirmation(action, ledger, request, person=person, database=database, refusal=refusal)
+            return confirmation(
+                action, ledger, request, person=person, database=database, refusal=refusal, answers=form
+            )
         run_id = start_run(dag_id, run_input(action, form, state), person)
     address = f"{root_of(request)}/models/{model}?dag={quote(dag_id)}&run={quote(run_id, safe='')}"
     return Response(status_code=303, headers={"Location": address})

@@ -43,6 +43,7 @@ def replay_view(ledger: Ledger, evidence: EvidenceStore, number: int | None) -> 
     windows = figures.get("windows")
     return {
         "record": record,
+        "restrictions": restrictions(record.details),
         "metric": figures["metric"],
         "tables": [
             (f"From {figures['judged_from']} on", figures["whole"]),
@@ -52,6 +53,16 @@ def replay_view(ledger: Ledger, evidence: EvidenceStore, number: int | None) -> 
         "notes": document["notes"],
         "picture": picture_address(document["picture"]),
     }
+
+
+def restrictions(details: PolicyReplayed) -> list[str]:
+    """Return the windows and partitions that a person restricted a replay to, in words."""
+    words = {
+        "trained on {} partitions in place of the declared window": details.window,
+        "partitions up to {}": details.until,
+        "a policy chosen up to {}, and judged after": details.split,
+    }
+    return [text.format(value.replace(",", ", ")) for text, value in words.items() if value is not None]
 
 
 def picture_address(picture: dict[str, str]) -> str:

@@ -191,7 +191,11 @@ def _approval_void(details: rollout.ApprovalVoid) -> str:
 
 def _replayed(details: replay.PolicyReplayed) -> str:
     reason = f" ({details.reason})" if details.reason else ""
-    return f"replayed {', '.join(details.policies)} over {details.first} to {details.last}{reason}: {details.advice}"
+    window = f" on window {details.window}" if details.window else ""
+    return (
+        f"replayed {', '.join(details.policies)}{window} over {details.first} to {details.last}{reason}: "
+        f"{details.advice}"
+    )
 
 
 def _wanted(details: notice.ApprovalWanted) -> str:

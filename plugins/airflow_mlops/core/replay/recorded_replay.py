@@ -6,7 +6,8 @@ import base64
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from airflow_mlops.core.replay.fit_history import fit_history
 from airflow_mlops.core.replay.past_partitions import past_partitions
 from airflow_mlops.core.replay.replay_picture import draw_replay
 from airflow_mlops.core.replay.replay_report import ReplayReport, describe_replay, report_replay
+from airflow_mlops.core.replay.replay_request import ReplayRequest, split_position
 from airflow_mlops.core.workspace import Workspace
 
 PNG = "image/png"
@@ -25,10 +27,8 @@ Progress = Callable[[str], None]
 
 def replay_history(
     workspace: Workspace,
-    names: Sequence[str],
+    request: ReplayRequest,
     *,
-    until: str | None = None,
-    split: str | None = None,
     processes: int = 1,
     progress: Progress = lambda _: None,
 ) -> ReplayReport:
@@ -36,10 +36,8 @@ def replay_history(
 
     Parameters
     ----------
-    names : sequence of str
-        The policies, as :func:`~airflow_mlops.core.replay.compare_policies.policy_of` reads them.
-    until, split : str, optional
-        Key of the last partition, the newest by default, and of the last one that a suggestion is chosen on.
+    request : ReplayRequest
+        The policies, and the windows and partitions that they are replayed on.
     processes : int
         Number of fits at once, each with one thread.
     progress : callable
@@ -50,11 +48,15 @@ def replay_history(
     DeclarationError
         If there is no policy of a name, or candidates are fitted elsewhere than on a worker.
     NotReadyError
-        If too few partitions are published.
+        If too few partitions are published, or the split leaves none on one side.
     """
-    for name in names:
-        policy_of(workspace.loop, name)  # a wrong name fails before hours of fits, not after
-    partitions = past_partitions(workspace, until=until)
+    workspace = replace(workspace, loop=request.loop(workspace.loop))
+    partitions = past_partitions(workspace, until=request.until)
+    # What is wrong fails before hours of fits, not after.
+    for name in request.policies:
+        policy_of(workspace.loop, name)
+    needed = workspace.loop.train.partitions_needed
+    split_position([partition.key for partition in partitions], needed, request.split)
     history = fit_history(
         workspace,
         partitions,
@@ -62,13 +64,16 @@ def replay_history(
         progress=lambda done, total, name: progress(f"fit {done}/{total}: {name}"),
     )
     return report_replay(
-        PolicyComparison(history), names, split=split, progress=lambda name: progress(f"replay {name}")
+        PolicyComparison(history),
+        request.policies,
+        split=request.split,
+        progress=lambda name: progress(f"replay {name}"),
     )
 
 
 def replay_and_record(
     workspace: Workspace,
-    names: Sequence[str],
+    request: ReplayRequest,
     *,
     reason: str,
     attempt: str,
@@ -96,10 +101,13 @@ def replay_and_record(
     if recorded is not None:
         return recorded
     began = time.monotonic()
-    report = replay_history(workspace, names, processes=processes, progress=progress)
+    report = replay_history(workspace, request, processes=processes, progress=progress)
     digest = workspace.evidence.put(replay_document(report))
     details = PolicyReplayed(
-        policies=tuple(names),
+        policies=request.policies,
+        window=request.window,
+        until=request.until,
+        split=request.split,
         first=report.partitions[0],
         last=report.partitions[-1],
         advice=report.advice,

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_mlops.core.errors import DataError, GateError, NotReadyError, TrainingError
+from airflow_mlops.core.errors import DataError, GateError, TrainingError
 from airflow_mlops.core.replay.compare_policies import AS_GOOD, SHARE, PolicyComparison, PolicyFigures, RecallFigures
 from airflow_mlops.core.replay.compare_windows import WindowTable, compare_windows
 from airflow_mlops.core.replay.fit_history import FittedHistory
 from airflow_mlops.core.replay.past_holdout import PastHoldout
 from airflow_mlops.core.replay.replay_policy import LEFT_OUT
+from airflow_mlops.core.replay.replay_request import split_position
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
 
 
@@ -98,13 +99,7 @@ def report_replay(
     """
     history, first = comparison.history, comparison.after_first
     keys = tuple(partition.key for partition in history.partitions)
-    last = len(keys)
-    middle = (first + last) // 2 if split is None else sum(key <= split for key in keys)
-    if not first < middle < last:
-        raise NotReadyError(
-            f"models served {last - first} of the {last} partitions; none of them "
-            f"{'is left after' if middle >= last else 'lies before'} {split or keys[-1]}"
-        )
+    last, middle = len(keys), split_position(keys, first, split)
     suggested = comparison.suggestion(first, middle, progress)
     all_names = list(dict.fromkeys([*names, *([] if suggested is None else [suggested])]))
     whole, later = [], []
