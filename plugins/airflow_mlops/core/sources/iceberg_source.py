@@ -174,6 +174,9 @@ class _IcebergVersion:
         is_null = _filters().IsNull(column)
         return sum(batch.num_rows for batch in self._read(is_null, self._table.schema().select(column)))
 
+    def files(self) -> None:
+        """Return None: its scans are planned by pyiceberg in this process."""
+
     def _read(self, chosen: BooleanExpression, columns: Schema) -> Iterator[pa.RecordBatch]:
         """Yield rows file by file; one scan of all files would hold the rows of several in memory."""
         from pyiceberg.io.pyarrow import ArrowScan

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
+from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival, SplitNotes, Splits
 from airflow_mlops.core.sources.common_columns import FileColumns, conform_batch, unite_columns
 from airflow_mlops.core.sources.file_source import FileSource
 from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged
 from airflow_mlops.core.sources.path_columns import add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
+from airflow_mlops.core.sources.source_splits import add_size, check_size
 
 BATCH_BYTES = 64 << 20
 """Bytes that a batch should hardly exceed: wide rows come in smaller batches."""
@@ -61,9 +63,20 @@ class ParquetFiles(FileSource):
             meter.add_bytes(footer.bytes, footer.file.name)
         schema = common_schema(footers, partition)
         origin = {"files": [{**footer.file.origin(), "rows": footer.metadata.num_rows} for footer in footers]}
-        with closing(self._batches(footers, schema, partition)) as batches:
+        with closing(self._batches(footers, schema, partition, Meter(self._limits, partition))) as batches:
             untyped, warnings = frozenset(self._files.path_columns), self._files.warnings(files, partition)
-            yield Arrival(schema, batches, origin=origin, untyped=untyped, warnings=warnings)
+            splits = Splits(
+                tuple(partial(self._read_split, footer, schema, partition) for footer in footers),
+                partial(check_size, self._limits, partition, [file.name for file in files]),
+            )
+            yield Arrival(schema, batches, origin=origin, untyped=untyped, warnings=warnings, splits=splits)
+
+    def _read_split(
+        self, footer: Footer, schema: pa.Schema, partition: str, notes: SplitNotes
+    ) -> Iterator[pa.RecordBatch]:
+        meter = Meter(self._limits, partition)
+        yield from self._batches([footer], schema, partition, meter)
+        add_size(notes, meter)
 
     def _footer(self, file: PartitionFile, partition: str) -> Footer:
         try:
@@ -77,8 +90,9 @@ class ParquetFiles(FileSource):
         except (pa.ArrowException, OSError) as error:
             raise self._files.translate_error(error, partition, file.name) from error
 
-    def _batches(self, footers: Sequence[Footer], schema: pa.Schema, partition: str) -> Generator[pa.RecordBatch]:
-        meter = Meter(self._limits, partition)
+    def _batches(
+        self, footers: Sequence[Footer], schema: pa.Schema, partition: str, meter: Meter
+    ) -> Generator[pa.RecordBatch]:
         for footer in footers:
             rows = footer.metadata.num_rows
             try:
