@@ -39,10 +39,13 @@ class OneCluster(NoConnections):
         return self.address
 
 
-def open_engine(fields: dict[str, Any], root: Path, engine: str, address: SparkAddress = LOCAL) -> Workspace:
-    """Return a workspace of a loop with one of the engines, with stores of its own."""
-    stores = replace(Stores.embedded(root / f"home of {engine}"), connections=OneCluster(address), secret="s" * 40)
-    return open_workspace(Loop(**fields, engine=engine), stores, root=root, actor="tests")
+def open_engine(
+    fields: dict[str, Any], root: Path, engine: str, *, address: SparkAddress = LOCAL, home: Path | None = None
+) -> Workspace:
+    """Return a workspace of a loop with one of the engines, with stores of its own below ``home`` or the root."""
+    folder = (root if home is None else home) / f"home of {engine}"
+    stores = replace(Stores.embedded(folder), connections=OneCluster(address), secret="s" * 40)
+    return open_workspace(Loop(**{**fields, "engine": engine}), stores, root=root, actor="tests")
 
 
 def open_engines(fields: dict[str, Any], root: Path) -> tuple[Workspace, Workspace]:
@@ -60,10 +63,11 @@ def fact(record: Record[Any]) -> tuple[Any, ...]:
     return record.sequence, record.kind, record.operation, record.partition, record.evidence, record.details.to_json()
 
 
-def rows_of(workspace: Workspace, table: str) -> dict[str, pa.Table]:
-    """Return the rows of each partition of a table, in their order."""
+def rows_of(workspace: Workspace, table: str) -> dict[str, tuple[pa.Schema, str]]:
+    """Return the columns and the rows of each partition of a table, in their order; as text, a NaN equals a NaN."""
     partitions = getattr(workspace, table)
-    return {key: partitions.read(key).combine_chunks() for key in partitions.partitions()}
+    rows = {key: partitions.read(key) for key in partitions.partitions()}
+    return {key: (partition.schema, repr(partition.to_pylist())) for key, partition in rows.items()}
 
 
 @dataclass

@@ -34,7 +34,6 @@ from airflow_mlops.core.data.delta_types import (
     ROW_GROUP,
     conform_batch,
     delta_type,
-    fill_batches,
     iter_row_groups,
     plain_type,
 )
@@ -43,6 +42,7 @@ from airflow_mlops.core.errors import DataError, EngineError
 from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
+from airflow_mlops.core.sources.batch_sizes import fill_batches
 
 logger = logging.getLogger(__name__)
 PARTITION = "partition"

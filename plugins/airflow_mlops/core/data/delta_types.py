@@ -34,29 +34,6 @@ def iter_row_groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(batches)
 
 
-def fill_batches(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
-    """Yield the same rows in batches of ``size`` rows, the last of the rest.
-
-    >>> rows = pa.RecordBatch.from_pydict({"x": [1, 2, 3]})
-    >>> [batch.num_rows for batch in fill_batches(iter([rows, rows]), 4)]
-    [4, 2]
-    """
-    held: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        start = 0
-        while count + batch.num_rows - start >= size:
-            held.append(batch.slice(start, size - count))
-            start += size - count
-            yield pa.concat_batches(held)
-            held, count = [], 0
-        if start < batch.num_rows:
-            held.append(batch.slice(start))
-            count += batch.num_rows - start
-    if held:
-        yield pa.concat_batches(held)
-
-
 SIGNED_TYPES = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.int64()}
 
 

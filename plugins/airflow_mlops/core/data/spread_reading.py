@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 from airflow_mlops.core.data.delta_snapshots import DataFile, DeltaPartitions
 from airflow_mlops.core.data.partition_reading import PartitionReading
@@ -87,7 +88,7 @@ class SpreadReading(PartitionReading):
         assert self.profiler is not None, "rows that are kept are profiled"
         return self.profiler.keep(self.partition, version, duplicates=self._duplicates)
 
-    @property
+    @cached_property
     def _splits(self) -> Splits:
         """The splits of the arrival.
 
@@ -98,7 +99,7 @@ class SpreadReading(PartitionReading):
         """
         if self.arrival.splits is None:
             raise DeclarationError("is spark, and the source is read in one pass; declare engine: local", key="engine")
-        return self.arrival.splits
+        return self.arrival.splits()
 
     @property
     def _snapshots(self) -> DeltaPartitions:

@@ -86,8 +86,8 @@ class Arrival:
         Columns of a typed source that are text because they come from its paths: the contract reads them all.
     warnings : tuple of str
         Warnings for a person about these rows; the record of the publication holds them.
-    splits : Splits, optional
-        The same rows in splits; None where the source is read in one pass.
+    splits : callable, optional
+        Returns the same rows in splits; None where the source is read in one pass.
     """
 
     schema: pa.Schema
@@ -99,7 +99,7 @@ class Arrival:
     texts: frozenset[str] = frozenset()
     untyped: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
-    splits: Splits | None = None
+    splits: Callable[[], Splits] | None = None
 
 
 class Source(Protocol):

@@ -51,11 +51,14 @@ class CsvFiles(FileSource):
         with closing(self._batches(files, schema, partition, broken, Meter(self._limits, partition))) as batches:
             origin = {"files": [file.origin() for file in files]}
             warnings = self._files.warnings(files, partition)
-            splits = Splits(
-                tuple(partial(self._read_split, file, schema, partition) for file in files),
-                partial(check_size, self._limits, partition, [file.name for file in files]),
-            )
+            splits = partial(self._splits, files, schema, partition)
             yield Arrival(schema, batches, typed=False, origin=origin, broken=broken, warnings=warnings, splits=splits)
+
+    def _splits(self, files: Sequence[PartitionFile], schema: pa.Schema, partition: str) -> Splits:
+        return Splits(
+            tuple(partial(self._read_split, file, schema, partition) for file in files),
+            partial(check_size, self._limits, partition, [file.name for file in files]),
+        )
 
     def _read_split(
         self, file: PartitionFile, schema: pa.Schema, partition: str, notes: SplitNotes

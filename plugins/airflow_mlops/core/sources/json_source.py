@@ -74,12 +74,15 @@ class JsonFiles(FileSource):
             rows = JsonRows(first[1] if first else [], where=where, broken=broken, **self._contract)
             batches = _batches(rows, chain([first] if first else [], pages), meter)
             origin = {"files": [file.origin() for file in files]}
-            splits = Splits(
-                tuple(partial(self._read_split, file, rows.schema.names, partition, where) for file in files),
-                partial(self._check_splits, [file.name for file in files], partition, where),
-            )
+            splits = partial(self._splits, files, rows.schema.names, partition, where)
             with closing(batches):
                 yield Arrival(rows.schema, batches, typed=False, origin=origin, broken=broken, splits=splits)
+
+    def _splits(self, files: Sequence[PartitionFile], names: Sequence[str], partition: str, where: str) -> Splits:
+        return Splits(
+            tuple(partial(self._read_split, file, names, partition, where) for file in files),
+            partial(self._check_splits, [file.name for file in files], partition, where),
+        )
 
     def _read_split(
         self, file: PartitionFile, names: Sequence[str], partition: str, where: str, notes: SplitNotes

@@ -53,8 +53,8 @@ class TableVersion(Protocol):
     def count_nulls(self, column: str) -> int:
         """Return the number of rows that have no value in a column."""
 
-    def files(self) -> Sequence[Scan] | None:
-        """Return the scans of its files, in their order; None where only the table as a whole can be scanned."""
+    def files(self) -> Sequence[Scan]:
+        """Return the scans of its files, in their order; there is one of all rows where files cannot be scanned."""
 
 
 class LakeTable(ABC):
@@ -102,13 +102,11 @@ class LakeTable(ABC):
             if first is None:
                 raise _with_warnings(missing_rows(partition, [self._name], interval), warnings)
             origin |= {"without_time": without} if without else {}
-            splits = self._splits(version, schema, partition, interval)
+            splits = partial(self._splits, version, schema, partition, interval)
             yield Arrival(schema, chain([first], batches), origin=origin, warnings=warnings, splits=splits)
 
-    def _splits(self, version: TableVersion, schema: pa.Schema, partition: str, interval: Interval) -> Splits | None:
+    def _splits(self, version: TableVersion, schema: pa.Schema, partition: str, interval: Interval) -> Splits:
         scans = version.files()
-        if scans is None:
-            return None
         return Splits(
             tuple(partial(self._read_split, scan, schema, partition, interval) for scan in scans),
             partial(check_size, self._limits, partition, [self._name] * len(scans)),

@@ -64,13 +64,18 @@ class ParquetTable(ParquetFiles):
             if first is None:
                 raise missing_rows(partition, [file.name for file in files], interval)
             untyped, warnings = frozenset(self._files.path_columns), self._files.warnings(files, partition)
-            splits = Splits(
-                tuple(partial(self._read_part, footer, schema, partition, interval) for footer in footers),
-                partial(check_size, self._limits, partition, [file.name for file in files]),
-            )
+            splits = partial(self._splits_within, footers, schema, partition, interval)
             yield Arrival(
                 schema, chain([first], batches), origin=origin, untyped=untyped, warnings=warnings, splits=splits
             )
+
+    def _splits_within(
+        self, footers: Sequence[Footer], schema: pa.Schema, partition: str, interval: Interval
+    ) -> Splits:
+        return Splits(
+            tuple(partial(self._read_part, footer, schema, partition, interval) for footer in footers),
+            partial(check_size, self._limits, partition, [footer.file.name for footer in footers]),
+        )
 
     def _read_part(
         self, footer: Footer, schema: pa.Schema, partition: str, interval: Interval, notes: SplitNotes
