@@ -42,8 +42,8 @@ class OneCluster(NoConnections):
 def open_engine(
     fields: dict[str, Any], root: Path, engine: str, *, address: SparkAddress = LOCAL, home: Path | None = None
 ) -> Workspace:
-    """Return a workspace of a loop with one of the engines, with stores of its own below ``home`` or the root."""
-    folder = (root if home is None else home) / f"home of {engine}"
+    """Return a workspace of a loop with one of the engines, with stores in ``home``, or of its own below the root."""
+    folder = root / f"home of {engine}" if home is None else home
     stores = replace(Stores.embedded(folder), connections=OneCluster(address), secret="s" * 40)
     return open_workspace(Loop(**{**fields, "engine": engine}), stores, root=root, actor="tests")
 

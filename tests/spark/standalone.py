@@ -40,6 +40,8 @@ class Cluster:
     def stop(self) -> None:
         """Stop all processes, and those that they have started."""
         stop_sessions([child.pid for child in self.children], patience_seconds=1)
+        for child in self.children:
+            child.process.wait()
 
 
 @contextmanager

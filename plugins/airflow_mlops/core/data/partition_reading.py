@@ -59,7 +59,7 @@ class PartitionReading:
 
     @contextmanager
     def opened(self) -> Iterator[PartitionReading]:
-        """Let go of everything but the committed rows at the end of the block."""
+        """Yield the reading itself; there is nothing to remove afterwards."""
         yield self
 
     def write(self) -> int:

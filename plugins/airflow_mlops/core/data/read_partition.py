@@ -78,7 +78,7 @@ class RepeatedKeys:
 
 @dataclass(frozen=True)
 class PassCounts:
-    """What a pass over a split has counted, as plain values.
+    """The counts of a pass over a split, as plain values.
 
     ``arrived`` and ``bad`` are rows, ``late`` and ``early`` those outside the partition, ``digest`` and ``rejected``
     the content digests of good and bad rows, and ``reasons`` the bad rows by rule.
@@ -172,7 +172,7 @@ class PartitionPass:
         self._refuse_too_many()
 
     def counts(self) -> PassCounts:
-        """Return what was counted so far, for :meth:`merge` in another process."""
+        """Return the counts so far, for :meth:`merge` in another process."""
         return PassCounts(
             self.arrived,
             self.enforcement.late,

@@ -51,14 +51,14 @@ class SpreadReading(PartitionReading):
             self._quarantine.discard_files(self._bad)
 
     def write(self) -> int:
-        """Let the executors write the good rows, commit them as a new version and return it."""
+        """Write the good rows on executors, commit them as a new version and return it."""
         self._read((self._snapshots, self._quarantine))
         version = self._snapshots.commit_files(self.partition, self.enforcement.shape.schema, self._good)
         self._good = []
         return version
 
     def count(self) -> None:
-        """Let the executors count the rows."""
+        """Count the rows on executors."""
         self._read(None)
 
     def collect(self) -> RepeatedKeys:
@@ -128,7 +128,7 @@ class SpreadReading(PartitionReading):
             yield answers
 
     def _read(self, tables: tuple[DeltaPartitions, DeltaPartitions] | None) -> None:
-        """Let the executors read the splits, merge what they counted, and judge the partition as a whole."""
+        """Read the splits on executors, merge their counts, and judge the partition as a whole."""
         with self._spread(self._split_pass(tables).read) as answers:
             reports = [SplitReport.decode(content) for _, _, content in answers.reports(REPORT)]
             self._good = [report.good for report in reports if report.good is not None]

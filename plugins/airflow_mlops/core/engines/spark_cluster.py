@@ -172,7 +172,9 @@ def _is_stopped(session: SparkSession) -> bool:
 
 @contextmanager
 def watch_cluster(session: SparkSession, address: SparkAddress) -> Iterator[None]:
-    """Cancel the work in the block if the cluster has had no executor for as long as the address waits.
+    """Cancel the work in the block if the cluster has no executor left.
+
+    That is where the master does not answer either, or gives no other for as long as the address waits.
 
     Raises
     ------
@@ -181,33 +183,49 @@ def watch_cluster(session: SparkSession, address: SparkAddress) -> Iterator[None
     EngineError
         If the executors cannot do the work as they are set up.
     """
-    ended, lost = Event(), Event()
-
-    def watch() -> None:
-        since = time.monotonic()
-        while not ended.wait(POLL_SECONDS):
-            try:
-                if count_executors(session, address):
-                    since = time.monotonic()
-                elif time.monotonic() - since > address.wait:
-                    lost.set()
-                    session.sparkContext.cancelAllJobs()
-                    return
-            except Exception:
-                return
-
-    watcher = Thread(target=watch, daemon=True)
+    watcher = _Watcher(session, address)
     watcher.start()
     try:
         with translate_errors(address):
             yield
     except EngineLostError as error:
-        if lost.is_set():
-            raise _no_executor(address) from error
+        if watcher.loss is not None:
+            raise watcher.loss from error
         raise
     finally:
-        ended.set()
+        watcher.ended.set()
         watcher.join()
+
+
+class _Watcher(Thread):
+    """Looks for executors until the work has ended; ``loss`` is the reason why it was cancelled."""
+
+    def __init__(self, session: SparkSession, address: SparkAddress) -> None:
+        super().__init__(daemon=True)
+        self.ended = Event()
+        self.loss: EngineLostError | None = None
+        self._session, self._address = session, address
+
+    def run(self) -> None:
+        """Look until the work has ended, or the cluster is lost."""
+        with suppress(Exception):  # the driver itself is gone, and the work says so
+            since = time.monotonic()
+            while not self.ended.wait(POLL_SECONDS):
+                try:
+                    since = self._look(since)
+                except EngineLostError as error:
+                    self.loss = error
+                    self._session.sparkContext.cancelAllJobs()
+                    return
+
+    def _look(self, since: float) -> float:
+        """Return when there was an executor last; ``since`` is when there was one at the look before."""
+        if count_executors(self._session, self._address):
+            return time.monotonic()
+        _require_master(self._address.master)
+        if time.monotonic() - since > self._address.wait:
+            raise _no_executor(self._address)
+        return since
 
 
 @contextmanager

@@ -98,11 +98,11 @@ class SparkSplits:
         """
         wanted = ", ".join(map(str, (MISMATCH, *kinds)))
         rows = self._ask(lambda answers: answers.where(f"kind IN ({wanted})").select("kind", "split", "report"))
-        found = [tuple(row.values()) for row in rows.to_pylist()]
-        mismatch = next((report for kind, _, report in found if kind == MISMATCH), None)
+        reports = [tuple(row.values()) for row in rows.to_pylist()]
+        mismatch = next((report for kind, _, report in reports if kind == MISMATCH), None)
         if mismatch is not None:
             raise EngineError(json.loads(mismatch))
-        return sorted(found, key=lambda row: row[:2][::-1])
+        return sorted(reports, key=lambda row: row[:2][::-1])
 
     def duplicates(self, kind: int) -> Hashes:
         """Return the hashes of a kind that occur more than once, in ascending order."""

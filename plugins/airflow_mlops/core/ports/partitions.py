@@ -27,7 +27,7 @@ class BrokenRow:
 
 @dataclass
 class SplitNotes:
-    """What the reading of a split says beside its rows.
+    """The notes of the reading of a split, beside its rows.
 
     ``broken`` are its broken rows, ``names`` the columns that its ``records`` have in a source without a header, and
     ``rows``, ``cells`` and ``bytes`` what counts against the limits of the partition.

@@ -53,7 +53,7 @@ class SnapshotProfiler:
             self._profiler.update(batch)
 
     def split_profiler(self) -> SplitProfiler:
-        """Return what counts the rows of splits in another process."""
+        """Return a counter of the rows of splits, for another process."""
         return SplitProfiler(tuple(self._unbinned), self._counted)
 
     def merge(self, counts: Mapping[str, Any]) -> None:
