@@ -7,6 +7,7 @@
 #   make e2e       one short run with real processes
 #   make drill     every write of a loop disturbed, tried again and checked   (EVERY=1 with each fault, and real kills)
 #   make feast     the tests of the Feast source, in an environment of its own
+#   make spark     the tests of rows on Spark, in an environment of its own   (SPARK_CASES=all with every case of bad input)
 #   make step      the tests of a fit where Airflow is not, in an environment of its own
 #   make gateway   the tests of a gateway where Airflow is not, in an environment of its own
 #   make kserve    the tests of KServe's client against the gateway, in an environment of its own
@@ -27,7 +28,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus haproxy test e2e drill feast step gateway kserve wheel site torch check bench docs screenshots lock clean
+.PHONY: help env data demo chromium prometheus haproxy java test e2e drill feast spark step gateway kserve wheel site torch check bench docs screenshots lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -54,6 +55,9 @@ PROJECT_STAMP := $(VENV)/project-$(call checksum,pyproject.toml)
 # Feast holds pandas below 3, so it has its own environment and its own file.
 FEAST_VENV := .venv-feast
 FEAST_STAMP := $(FEAST_VENV)/installed-$(call checksum,requirements-feast.lock)-$(call checksum,pyproject.toml)
+# PySpark is 490 MB with its jars, and Great Expectations imports it wherever it is installed.
+SPARK_VENV := .venv-spark
+SPARK_STAMP := $(SPARK_VENV)/installed-$(call checksum,requirements-spark.lock)-$(call checksum,pyproject.toml)
 # What another interpreter, or the image of a training job, needs for a fit: no Airflow, no MLflow.
 STEP_VENV := .venv-step
 STEP_STAMP := $(STEP_VENV)/installed-$(call checksum,requirements-step.lock)
@@ -177,6 +181,15 @@ haproxy:
 	  if [ -d /run/systemd/system ]; then systemctl disable --now --quiet haproxy || true; fi; \
 	fi
 
+# Spark runs on Java. Without one, and without the right to install it, its tests say what to do.
+java:
+	@if [ -n "$${JAVA_HOME:-}" ] || command -v java >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "==> Java, by apt"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jre-headless; } \
+	    >/dev/null 2>&1 || echo "make: apt could not install default-jre-headless; the tests of Spark need it" >&2; \
+	fi
+
 # One pytest per suite: the times are shown apart, and a suite cannot lean on what another imported.
 test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus haproxy
 	@failed=""; mkdir -p build/coverage; \
@@ -216,6 +229,19 @@ $(FEAST_STAMP): requirements-feast.lock pyproject.toml | $(TOOLS_STAMP)
 
 feast: $(FEAST_STAMP)
 	@$(FEAST_VENV)/bin/python -m pytest tests/feast $(PYTEST)
+
+$(SPARK_STAMP): requirements-spark.lock pyproject.toml | $(TOOLS_STAMP)
+	@echo "==> environment $(SPARK_VENV) from requirements-spark.lock"
+	@$(SPARK_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(SPARK_VENV)
+	@$(UV) pip sync --python $(SPARK_VENV)/bin/python --require-hashes --compile-bytecode \
+	  --build-constraints requirements-spark.lock requirements-spark.lock 2> >(grep -v '^ [+-] ' >&2)
+	@$(UV) pip install --quiet --python $(SPARK_VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@rm -f $(SPARK_VENV)/installed-*
+	@touch $@
+
+spark: $(SPARK_STAMP) $(DATA_STAMP) java
+	@$(SPARK_VENV)/bin/python -m pytest tests/spark $(PYTEST)
 
 $(STEP_STAMP): requirements-step.lock | $(TOOLS_STAMP)
 	@echo "==> environment $(STEP_VENV) from requirements-step.lock"
@@ -343,12 +369,14 @@ lock: $(TOOLS_STAMP)
 	    requirements-$$peer.in --output-file requirements-$$peer.lock; \
 	done
 	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
+	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra spark --group test --group build \
+	  --constraints requirements-dev.lock --output-file requirements-spark.lock
 	@$(RESOLVE) requirements-kserve.in --output-file requirements-kserve.lock
 	@$(RESOLVE) requirements-site.in --output-file requirements-site.lock
 	@$(RESOLVE) requirements-tools.in --output-file requirements-tools.lock
 	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
 	@for python in 3.12 3.13; do \
-	  for lock in requirements-dev.lock requirements-feast.lock requirements-step.lock requirements-gateway.lock \
+	  for lock in requirements-dev.lock requirements-feast.lock requirements-spark.lock requirements-step.lock requirements-gateway.lock \
 	    requirements-kserve.lock requirements-site.lock; do \
 	    $(UV) pip compile --quiet --no-header --python-version $$python $$lock --output-file /dev/null; \
 	  done; \
@@ -356,6 +384,6 @@ lock: $(TOOLS_STAMP)
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-feast .venv-step .venv-gateway .venv-kserve .venv-wheel .venv-site .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-spark .venv-step .venv-gateway .venv-kserve .venv-wheel .venv-site .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError, SourceUnreachableError
+from airflow_mlops.core.ports.connections import SparkAddress
 from airflow_mlops.core.ports.partitions import Source
 from airflow_mlops.core.sources.source_factory import open_source
 from airflow_mlops.hooks.connections import AirflowConnections
@@ -209,3 +210,45 @@ def test_a_workspace_finds_the_connections_of_its_source(tmp_path: Path, monkeyp
     loop = loop_of(tmp_path, kind="sql", conn_id="local", table="toy")
     workspace = WorkspaceHook().workspace(loop, root=tmp_path, actor="test")
     assert rows_of(workspace.source) == [{"id": "a", "at": "2013-01-02", "y": 1.5}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "address"),
+    [
+        ({"host": "spark://spark.example", "port": 7077}, SparkAddress("spark://spark.example:7077")),
+        ({"host": "spark.example", "port": 7077}, SparkAddress("spark://spark.example:7077")),
+        ({"host": "local[2]"}, SparkAddress("local[2]")),
+        (
+            {"host": "yarn", "extra": {"queue": "night", "deploy-mode": "client", "wait": 5, "python": "/opt/python"}},
+            SparkAddress("yarn", {"spark.yarn.queue": "night"}, "/opt/python", 5.0),
+        ),
+        (
+            {"host": "k8s://https://cluster", "port": 6443, "extra": {"spark.ui.enabled": True, "namespace": "spark"}},
+            SparkAddress("k8s://https://cluster:6443", {"spark.ui.enabled": "true"}),
+        ),
+    ],
+)
+def test_a_spark_cluster_is_addressed_as_airflow_has_it(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], address: SparkAddress
+) -> None:
+    declare(monkeypatch, "mlops_spark", conn_type="spark", **fields)
+    assert AirflowConnections().spark() == address
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (None, "engine: Airflow has no connection 'mlops_spark'"),
+        ({"conn_type": "http", "host": "spark.example"}, "engine: .* of type 'http' .* a master as host"),
+        ({"conn_type": "spark"}, "engine: .* with host ''; .* a master as host"),
+        ({"conn_type": "spark", "host": "yarn", "extra": {"deploy-mode": "cluster"}}, "the driver runs in the task"),
+        ({"conn_type": "spark", "host": "yarn", "extra": {"wait": "soon"}}, "has wait 'soon'; it is a number"),
+    ],
+)
+def test_a_connection_that_is_no_spark_cluster_is_refused(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any] | None, message: str
+) -> None:
+    if fields is not None:
+        declare(monkeypatch, "mlops_spark", **fields)
+    with pytest.raises(DeclarationError, match=message):
+        AirflowConnections().spark()

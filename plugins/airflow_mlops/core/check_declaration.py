@@ -226,6 +226,10 @@ def _check_source_extras(loop: Loop) -> None:
 def check_extras(loop: Loop, _root: Path) -> None:
     """Raise DeclarationError if the declaration needs an optional package that is not installed."""
     _check_source_extras(loop)
+    if loop.engine == "spark":
+        from airflow_mlops.core.engines.spark_cluster import require_pyspark
+
+        require_pyspark()
     if loop.train.search.optuna is not None and not isinstance(loop.train.runs_on, InInterpreter):
         from airflow_mlops.core.training.optuna_extra import require_optuna
 

@@ -8,6 +8,8 @@
     |   |-- SourceUnreadableError there, but truncated, corrupt or in another format
     |   `-- PartitionRefusedError readable, but it must not reach a model
     |-- SourceUnreachableError    the source does not answer; a retry may help
+    |-- EngineError               the executors cannot do the work as they are set up
+    |   `-- EngineLostError       the cluster does not answer, or was lost in the middle; a retry may help
     |-- ProfileMismatchError      two profiles have different bins or columns
     |-- TrainingError             the user's function, or a fit, gave no usable model
     |-- FitStoppedError           a fit was stopped from outside; a retry fits again
@@ -76,6 +78,16 @@ class PartitionRefusedError(DataError):
 
 class SourceUnreachableError(MlopsError):
     """The source does not answer; nothing is known about its rows."""
+
+    retryable = True
+
+
+class EngineError(MlopsError):
+    """The executors that rows are spread over cannot do the work as they are set up; nothing was published."""
+
+
+class EngineLostError(EngineError):
+    """The cluster does not answer, or was lost in the middle of the work; nothing was published."""
 
     retryable = True
 

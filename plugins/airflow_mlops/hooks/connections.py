@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.lineage.dataset_names import DatabaseAddress
-from airflow_mlops.core.ports.connections import HttpAddress
+from airflow_mlops.core.ports.connections import HttpAddress, SparkAddress
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -28,6 +28,8 @@ EXTRAS = {
     "aws": "airflow-mlops[amazon]",
 }
 """Extra of this package that installs the provider of a connection type."""
+SPARK = "mlops_spark"
+"""Id of the connection of ``engine: spark``."""
 DEFAULT_SCHEMAS = {"postgres": "public", "redshift": "public", "mssql": "dbo"}
 """Schema of a table that is declared without one, by the scheme of OpenLineage."""
 DIALECTS = {"mssql": "tsql"}
@@ -168,6 +170,47 @@ class AirflowConnections:
             trust_env=bool(extra.get("trust_env", True)),
         )
 
+    def spark(self) -> SparkAddress:
+        """Return the address of the Spark cluster of connection ``mlops_spark``.
+
+        :raises DeclarationError: if there is no such connection, or it is not to a Spark cluster
+        """
+        return spark_address(get_connection(SPARK, key="engine"))
+
+
+def spark_address(connection: Connection) -> SparkAddress:
+    """Return the address of a Spark cluster.
+
+    The host is the master, as ``spark://host`` with a port, ``local[2]`` or ``yarn``. Of the extra it takes the
+    properties that begin with ``spark.``, ``queue``, ``python`` and ``wait``.
+
+    :raises DeclarationError: if the connection has another type or no host, or asks for what a task cannot be
+    """
+    host, extra = connection.host or "", connection.extra_dejson
+    if connection.conn_type != "spark" or not host:
+        raise DeclarationError(
+            f"connection {connection.conn_id!r} is of type {connection.conn_type!r} with host {host!r}; engine: spark "
+            "needs type 'spark' and a master as host, such as spark://host with port 7077",
+            key="engine",
+        )
+    if extra.get("deploy-mode", "client") != "client":
+        raise DeclarationError(
+            f"connection {connection.conn_id!r} has deploy-mode {extra['deploy-mode']!r}; the driver runs in the task: "
+            "leave it out, or write client",
+            key="engine",
+        )
+    wait = extra.get("wait", 60)
+    if isinstance(wait, bool) or not isinstance(wait, int | float) or wait <= 0:
+        raise DeclarationError(
+            f"connection {connection.conn_id!r} has wait {wait!r}; it is a number of seconds above 0", key="engine"
+        )
+    settings = {name: _property(value) for name, value in extra.items() if name.startswith("spark.")}
+    if extra.get("queue"):
+        settings["spark.yarn.queue"] = str(extra["queue"])
+    bare = "://" not in host and not host.startswith(("local", "yarn"))
+    master = f"{'spark://' if bare else ''}{host}{f':{connection.port}' if connection.port else ''}"
+    return SparkAddress(master, settings, extra.get("python"), float(wait))
+
 
 def open_mysql(connection: Connection) -> Any:
     """Return a PyMySQL connection.
@@ -196,15 +239,15 @@ def _property(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def get_connection(conn_id: str) -> Connection:
-    """Return a connection by its id.
+def get_connection(conn_id: str, *, key: str = "data.source.conn_id") -> Connection:
+    """Return a connection by its id, which the declaration asks for under a key.
 
     :raises DeclarationError: if there is none
     """
     try:
         return BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        raise DeclarationError(f"Airflow has no connection {conn_id!r}", key="data.source.conn_id") from None
+        raise DeclarationError(f"Airflow has no connection {conn_id!r}", key=key) from None
 
 
 def database_address(conn_id: str) -> DatabaseAddress:

@@ -46,6 +46,7 @@ ELSEWHERE = {
     "core.data.duplicate_keys:_spool": OWN,
     "core.data.quarantined_rows:__init__": OWN,
     "core.data.quarantined_rows:add": OWN,
+    "core.data.split_pass:encode_sample": OWN,
     "core.ports.fit_rows:write": OWN,
     "core.ports.signing_keys:private": PART,
     "core.registry.mlflow_experiments:_log_contents": OWN,

@@ -54,6 +54,7 @@ ADAPTERS = {
     "mlflow": ("mlflow_",),
     "great_expectations": ("great_expectations_", "gx_"),
     "deltalake": ("delta_",),
+    "pyspark": ("spark_",),
 }
 
 

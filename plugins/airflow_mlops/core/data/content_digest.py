@@ -11,6 +11,8 @@ The digest detects accidents, not forgery: a sum can be matched on purpose. Sign
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -58,14 +60,41 @@ class ContentDigest:
         DataError
             If its columns, or their kinds, differ from those of the batches before.
         """
-        if self._kinds is None:
-            self._kinds = hashed.kinds
-        elif self._kinds != hashed.kinds:
-            changed = sorted(name for name, _ in self._kinds.items() ^ hashed.kinds.items())
-            raise DataError(f"column {changed[0]!r} is not the same in all batches of the table")
+        self._require_kinds(hashed.kinds)
         self.rows += len(hashed.rows)
         parts = (hashed.rows, hashed.second, (hashed.rows | np.uint64(1)) * hashed.second)
         self._sums = [(total + int(part.sum())) % MODULUS for total, part in zip(self._sums, parts, strict=True)]
+
+    def merge(self, other: ContentDigest) -> None:
+        """Add the rows of another digest.
+
+        Raises
+        ------
+        DataError
+            If its columns, or their kinds, differ.
+        """
+        if other._kinds is not None:
+            self._require_kinds(other._kinds)
+        self.rows += other.rows
+        self._sums = [(total + part) % MODULUS for total, part in zip(self._sums, other._sums, strict=True)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the digest so far as JSON values, which another process can merge."""
+        return {"rows": self.rows, "kinds": self._kinds, "sums": self._sums}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ContentDigest:
+        """Return the digest that ``to_dict`` wrote."""
+        digest = cls()
+        digest.rows, digest._kinds, digest._sums = values["rows"], values["kinds"], list(values["sums"])
+        return digest
+
+    def _require_kinds(self, kinds: dict[str, str]) -> None:
+        if self._kinds is None:
+            self._kinds = kinds
+        elif self._kinds != kinds:
+            changed = sorted(name for name, _ in self._kinds.items() ^ kinds.items())
+            raise DataError(f"column {changed[0]!r} is not the same in all batches of the table")
 
     def hexdigest(self) -> str:
         """Return the digest of the rows added so far, 64 hexadecimal digits."""

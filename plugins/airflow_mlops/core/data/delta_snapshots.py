@@ -17,6 +17,8 @@ import logging
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,19 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from airflow_mlops.core.data.delta_types import ROW_GROUP, conform_batch, delta_type, iter_row_groups, plain_type
+from airflow_mlops.core.data.delta_types import (
+    ROW_GROUP,
+    conform_batch,
+    delta_type,
+    iter_row_groups,
+    plain_type,
+)
 from airflow_mlops.core.declaration.partition_key import partition_slug
-from airflow_mlops.core.errors import DataError
+from airflow_mlops.core.errors import DataError, EngineError
 from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
+from airflow_mlops.core.sources.batch_sizes import fill_batches
 
 logger = logging.getLogger(__name__)
 PARTITION = "partition"
@@ -54,6 +63,15 @@ CONFIGURATION = {
 }
 
 
+@dataclass(frozen=True)
+class DataFile:
+    """A file of rows in the folder of a table: its name there, its bytes and its rows."""
+
+    name: str
+    size: int
+    rows: int
+
+
 class DeltaPartitions:
     """A Delta table in ``folder``, created on first write; see :class:`PartitionedTable`."""
 
@@ -63,11 +81,48 @@ class DeltaPartitions:
     def write(self, partition: str, rows: pa.Table | pa.RecordBatchReader) -> int:
         """Replace a partition with ``rows``; see :meth:`PartitionedTable.write`."""
         reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
-        schema = pa.schema([field.with_type(delta_type(field.type)) for field in reader.schema]).remove_metadata()
+        written = self.write_file(partition, reader)
+        return self.commit_files(partition, reader.schema, [written] if written else [])
+
+    def write_file(self, partition: str, reader: pa.RecordBatchReader, *, name: str = "") -> DataFile | None:
+        """Write rows into a new file of a partition, which no version holds before :meth:`commit_files`.
+
+        Parameters
+        ----------
+        partition : str
+            Its key.
+        reader : pyarrow.RecordBatchReader
+            The rows, consumed batch by batch; if it raises, the file is removed.
+        name : str
+            Beginning of the file's name: files of one partition are read in the order of their names.
+
+        Returns
+        -------
+        DataFile or None
+            None without a row.
+        """
+        schema = _stored_schema(reader.schema)
         with external_write(f"{self._name}.write_file"):
-            added = self._write_file(partition, reader, schema)
+            return self._write_file(partition, reader, schema, name)
+
+    def commit_files(self, partition: str, schema: pa.Schema, files: Sequence[DataFile]) -> int:
+        """Replace a partition by files that were written before, in one commit; return the new version of the table.
+
+        Raises
+        ------
+        EngineError
+            If a file is not there as it was written.
+        DataError
+            If the columns do not fit those of the table.
+        """
+        self._require_files(partition, files)
         # Without rows no file is added, and the types of an empty partition must not conflict with stored ones.
-        table_schema = schema if added else schema.empty_table().select([]).schema
+        stored = _stored_schema(schema)
+        table_schema = stored if files else stored.empty_table().select([]).schema
+        added = [
+            AddAction(file.name, file.size, {PARTITION: partition}, 0, True, json.dumps({"numRecords": file.rows}))
+            for file in files
+        ]
         table_schema = table_schema.append(pa.field(PARTITION, pa.string()))
         try:
             # Another writer committed at the same moment: the file stays, and only its commit is made again.
@@ -101,9 +156,27 @@ class DeltaPartitions:
         self._write_checkpoint(table, version)
         return version
 
-    def _write_file(self, partition: str, reader: pa.RecordBatchReader, schema: pa.Schema) -> list[AddAction]:
-        """Stream the rows into a new file and return the action that adds it; remove it if the reader fails."""
-        name = f"{PARTITION}={partition_slug(partition)}/{uuid.uuid4().hex}.parquet"
+    def discard_files(self, files: Sequence[DataFile]) -> None:
+        """Delete files that were written and not committed."""
+        for file in files:
+            with external_write(f"{self._name}.delete_file"), suppress(FileNotFoundError):
+                self._folder.file_system().delete_file(f"{self._folder.location}/{file.name}")
+
+    def _require_files(self, partition: str, files: Sequence[DataFile]) -> None:
+        """Raise EngineError unless every file is in this folder: another machine may have written into its own."""
+        paths = [f"{self._folder.location}/{file.name}" for file in files]
+        for file, info in zip(files, self._folder.file_system().get_file_info(paths), strict=True):
+            if not info.is_file or info.size != file.size:
+                raise EngineError(
+                    f"{self._folder.uri}: {file.name} of partition {partition} was written with {file.size:,} bytes, "
+                    "and is not in this folder with as many; the lake must be one folder for all machines, or in S3"
+                )
+
+    def _write_file(
+        self, partition: str, reader: pa.RecordBatchReader, schema: pa.Schema, beginning: str
+    ) -> DataFile | None:
+        """Stream the rows into a new file and return it; remove it if the reader fails."""
+        name = f"{PARTITION}={partition_slug(partition)}/{beginning}{uuid.uuid4().hex}.parquet"
         files, path = self._folder.file_system(), f"{self._folder.location}/{name}"
         if self._folder.is_local:
             files.create_dir(path.rpartition("/")[0], recursive=True)
@@ -122,10 +195,8 @@ class DeltaPartitions:
             raise
         if count == 0:
             files.delete_file(path)
-            return []
-        size = files.get_file_info(path).size
-        statistics = json.dumps({"numRecords": count})
-        return [AddAction(name, size, {PARTITION: partition}, 0, True, statistics)]
+            return None
+        return DataFile(name, files.get_file_info(path).size, count)
 
     def _open_for_write(self, schema: pa.Schema) -> DeltaTable:
         """Return the table with every column of ``schema``; create it if it is missing."""
@@ -226,7 +297,7 @@ class DeltaPartitions:
         if written is not None:
             return written
         table = self._table(version)
-        uris = table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
+        uris = sorted(table.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)]))
         return pa.schema(table.schema().to_arrow()), [self._path_of(uri) for uri in uris]
 
     def _files_written_by(self, partition: str, version: int) -> tuple[pa.Schema, list[str]] | None:
@@ -238,7 +309,7 @@ class DeltaPartitions:
         if schema is None or not paths:
             return None
         arrow = pa.schema(DeltaSchema.from_json(schema).to_arrow())
-        return arrow, [f"{self._folder.location}/{path}" for path in paths]
+        return arrow, [f"{self._folder.location}/{path}" for path in sorted(paths)]
 
     @property
     def _log(self) -> str:
@@ -277,7 +348,10 @@ class DeltaPartitions:
         if unknown:
             raise DataError(f"{self._folder.uri} has no column {unknown[0]!r} in version {version}")
         result_schema = pa.schema([(name, types[name]) for name in columns or types])
-        return pa.RecordBatchReader.from_batches(result_schema, self._read_files(paths, result_schema, version))
+        batches = self._read_files(paths, result_schema, version)
+        if len(paths) > 1:  # as many rows in a batch as of one file, so that sums of floats do not depend on files
+            batches = fill_batches(batches, BATCH_ROWS)
+        return pa.RecordBatchReader.from_batches(result_schema, batches)
 
     def _path_of(self, uri: str) -> str:
         """Return the path of a file of the table in the folder's file system."""
@@ -346,3 +420,8 @@ class DeltaPartitions:
             with external_write(f"{self._name}.delete_file"):
                 files.delete_file(path)
         return len(paths)
+
+
+def _stored_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the columns as the table keeps them."""
+    return pa.schema([field.with_type(delta_type(field.type)) for field in schema]).remove_metadata()

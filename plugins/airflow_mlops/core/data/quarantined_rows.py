@@ -152,11 +152,18 @@ class Spool:
         if rows.num_rows == 0:
             return
         self._writer.write_table(rows.select(SCHEMA.names).cast(SCHEMA))
-        self.rows += rows.num_rows
+        reasons: dict[str, int] = {}
         for entry in pc.value_counts(rows.column("reasons")).to_pylist():
             for reason in json.loads(entry["values"]):
                 rule = rule_name(reason)
-                self.reasons[rule] = self.reasons.get(rule, 0) + entry["counts"]
+                reasons[rule] = reasons.get(rule, 0) + entry["counts"]
+        self.count(rows.num_rows, reasons)
+
+    def count(self, rows: int, reasons: Mapping[str, int]) -> None:
+        """Count rows, and how many of them break each rule; another process may keep the rows."""
+        self.rows += rows
+        for rule, number in reasons.items():
+            self.reasons[rule] = self.reasons.get(rule, 0) + number
 
     def reader(self) -> pa.RecordBatchReader:
         """Return all rows in order; no row can be added afterwards."""

@@ -7,9 +7,9 @@ duplicate keys) are raised at the end of the pass, before the consumer can commi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from airflow_mlops.core.data.quarantined_rows import Spool, quarantine_broken, q
 from airflow_mlops.core.data.row_hash import HashedRows, Hashes, hash_rows
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.errors import PartitionRefusedError
-from airflow_mlops.core.ports.partitions import Arrival
+from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
 
 MAX_DUPLICATES = 1_000_000
 
@@ -37,11 +37,15 @@ class KeysRepeatError(Exception):
 
 @dataclass
 class RepeatedKeys:
-    """The keys whose hashes repeat: their hashes, the hashes of their rows, and the keys emitted so far."""
+    """The keys whose hashes repeat: their hashes, the hashes of their rows, and the keys emitted so far.
+
+    Of a partition that is read in splits, ``first`` is the split in which each key is found first.
+    """
 
     hashes: Hashes
     rows: dict[str, list[int]] = field(default_factory=dict)
     emitted: set[str] = field(default_factory=set)
+    first: dict[str, int] = field(default_factory=dict)
 
     def suspect_positions(self, keys: Hashes) -> list[int]:
         """Return the positions of the rows in a batch whose key may repeat, from the hashes of their keys."""
@@ -70,6 +74,23 @@ class RepeatedKeys:
             return f"is not unique: {key!r} stands there {len(rows)} times, and this row is a copy"
         self.emitted.add(key)
         return None
+
+
+@dataclass(frozen=True)
+class PassCounts:
+    """The counts of a pass over a split, as plain values.
+
+    ``arrived`` and ``bad`` are rows, ``late`` and ``early`` those outside the partition, ``digest`` and ``rejected``
+    the content digests of good and bad rows, and ``reasons`` the bad rows by rule.
+    """
+
+    arrived: int
+    late: int
+    early: int
+    digest: dict[str, Any]
+    rejected: dict[str, Any]
+    bad: int
+    reasons: dict[str, int]
 
 
 @dataclass
@@ -110,26 +131,85 @@ class PartitionPass:
             If hashes of keys repeat that ``repeated`` does not hold.
         """
         with KeySpool() as keys:
-            for batch in arrival.batches:
-                self.arrived += batch.num_rows
-                self._refuse_too_many()
-                good, hashed = self._split(batch)
-                keys.add(hashed.keys if hashed.keys is not None else hashed.rows)
-                self.digest.add(hashed)
-                for watcher in self.watchers:
-                    watcher.update(good, hashed)
-                yield good
-            self._reject_broken(arrival)
+            yield from self.read_batches(arrival.batches, keys.add)
             duplicates = keys.duplicates()
+        self.end(arrival.broken, duplicates)
+
+    def read_batches(
+        self, batches: Iterator[pa.RecordBatch], add: Callable[[Hashes], None]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the good rows of some batches of the arrival, and pass the hashes of their keys to ``add``.
+
+        Raises
+        ------
+        PartitionRefusedError
+            If there are more rows than the limits allow.
+        """
+        for batch in batches:
+            self.arrived += batch.num_rows
+            self._refuse_too_many()
+            good, hashed = self._split(batch)
+            add(hashed.keys if hashed.keys is not None else hashed.rows)
+            self.digest.add(hashed)
+            for watcher in self.watchers:
+                watcher.update(good, hashed)
+            yield good
+
+    def merge(self, counts: PassCounts) -> None:
+        """Add what was counted of a split, whose rows are kept elsewhere; splits come in their order.
+
+        Raises
+        ------
+        PartitionRefusedError
+            If there are more rows than the limits allow.
+        """
+        self.arrived += counts.arrived
+        self.enforcement.late += counts.late
+        self.enforcement.early += counts.early
+        self.digest.merge(ContentDigest.from_dict(counts.digest))
+        self.rejected.merge(ContentDigest.from_dict(counts.rejected))
+        self.spool.count(counts.bad, counts.reasons)
+        self._refuse_too_many()
+
+    def counts(self) -> PassCounts:
+        """Return the counts so far, for :meth:`merge` in another process."""
+        return PassCounts(
+            self.arrived,
+            self.enforcement.late,
+            self.enforcement.early,
+            self.digest.to_dict(),
+            self.rejected.to_dict(),
+            self.spool.rows,
+            self.spool.reasons,
+        )
+
+    def end(self, broken: list[BrokenRow], duplicates: Hashes) -> None:
+        """Reject the broken rows, and judge the partition as a whole.
+
+        Parameters
+        ----------
+        broken : list of BrokenRow
+            The rows that could not be split into columns.
+        duplicates : ndarray of uint64, shape (n_hashes,)
+            Hashes of keys that were passed on more than once, in ascending order.
+
+        Raises
+        ------
+        PartitionRefusedError
+            If there are no rows, or more bad rows than tolerated.
+        KeysRepeatError
+            If hashes of keys repeat that ``repeated`` does not hold.
+        """
+        self._reject_broken(broken)
         checked = self.repeated.hashes if self.repeated is not None else duplicates[:0]
         if len(np.setdiff1d(duplicates, checked)):
             raise KeysRepeatError(np.union1d(duplicates, checked))
         self._refuse_whole()
 
-    def collect(self, arrival: Arrival) -> RepeatedKeys:
-        """Read all rows and return those whose key may repeat."""
+    def collect(self, batches: Iterator[pa.RecordBatch]) -> RepeatedKeys:
+        """Read rows and return those whose key may repeat."""
         assert self.repeated is not None
-        for batch in arrival.batches:
+        for batch in batches:
             rows, reasons = self.enforcement.read(batch)
             hashed = hash_rows(rows, key=self.data.key)
             assert hashed.keys is not None
@@ -171,11 +251,11 @@ class PartitionPass:
         good = rows.filter(pa.array(mask))
         return good, hash_rows(good, key=self.data.key)
 
-    def _reject_broken(self, arrival: Arrival) -> None:
-        if arrival.broken:
-            self.arrived += len(arrival.broken)
+    def _reject_broken(self, broken: list[BrokenRow]) -> None:
+        if broken:
+            self.arrived += len(broken)
             masks = any(rule.mask for rule in self.enforcement.shape.rules)
-            self._reject(quarantine_broken(arrival.broken, withheld=masks))
+            self._reject(quarantine_broken(broken, withheld=masks))
 
     def _reject(self, rows: pa.Table) -> None:
         self.spool.add(rows)

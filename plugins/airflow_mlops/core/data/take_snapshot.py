@@ -6,21 +6,20 @@ that was published before is read and compared first, and written only if its co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
-
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.erasure import Erasure
 from airflow_mlops.core.data.origin import short_origin, whole_origin
+from airflow_mlops.core.data.partition_reading import PartitionReading
 from airflow_mlops.core.data.profiles.profile_snapshot import SnapshotProfiler, countable_columns
-from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool
-from airflow_mlops.core.data.read_partition import KeysRepeatError, PartitionPass, RepeatedKeys, Watcher
+from airflow_mlops.core.data.quarantined_rows import Spool
+from airflow_mlops.core.data.read_partition import KeysRepeatError, RepeatedKeys
 from airflow_mlops.core.data.shape import Shape, derive_shape
 from airflow_mlops.core.errors import DataError, NotReadyError, PartitionRefusedError
 from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPublished
@@ -31,8 +30,6 @@ from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.workspace import Workspace
 
 PASSES = 3
-
-Consume = Callable[[pa.RecordBatchReader], int | None]
 
 
 @dataclass(frozen=True)
@@ -92,10 +89,10 @@ def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
         published = state.published.get(partition)
         if published is not None:
             same_rules = published.contract == reader.contract
-            checked = reader.read(_drain, known=whole_origin(workspace, published.origin) if same_rules else None)
+            checked = reader.read(known=whole_origin(workspace, published.origin) if same_rules else None)
             if checked is None or checked.content == published.arrived_digest:
                 return adopt_snapshot(partition, published, checked.warnings if checked else ())
-        manifest = reader.read(lambda rows: workspace.snapshots.write(partition, rows), keep=True)
+        manifest = reader.read(keep=True)
         assert manifest is not None
         return manifest
 
@@ -125,11 +122,6 @@ def adopt_snapshot(partition: str, published: SnapshotPublished, warnings: tuple
     )
 
 
-def _drain(rows: pa.RecordBatchReader) -> None:
-    for _batch in rows:
-        pass
-
-
 class _SnapshotReader:
     """Reads one partition, again if keys may repeat."""
 
@@ -138,33 +130,28 @@ class _SnapshotReader:
         contract = workspace.contract
         self.contract = digest_of(contract.to_dict()) if contract else ""
 
-    def read(
-        self, consume: Consume, *, known: Mapping[str, Any] | None = None, keep: bool = False
-    ) -> SnapshotManifest | None:
+    def read(self, *, known: Mapping[str, Any] | None = None, keep: bool = False) -> SnapshotManifest | None:
         """Read the partition and return its manifest, or None if the source reports no change.
 
         Parameters
         ----------
-        consume : callable
-            Consumes the good rows; an error while reading reaches it before it can commit.
         known : mapping, optional
             Origin of the published snapshot.
         keep : bool
-            Whether to write the bad rows to quarantine and store the profile.
+            Whether to write the good rows, and the bad ones to quarantine, and store the profile.
         """
         repeated: RepeatedKeys | None = None
         for _ in range(PASSES):
             try:
-                return self._read_once(consume, known, repeated, keep=keep)
+                return self._read_once(known, repeated, keep=keep)
             except KeysRepeatError as error:
                 repeated = self._collect(error)
         raise PartitionRefusedError(f"the source gave other keys at each of {PASSES} readings; ingest it again")
 
     @span("read")
     def _read_once(
-        self, consume: Consume, known: Mapping[str, Any] | None, repeated: RepeatedKeys | None, *, keep: bool
+        self, known: Mapping[str, Any] | None, repeated: RepeatedKeys | None, *, keep: bool
     ) -> SnapshotManifest | None:
-        data = self.workspace.loop.data
         with ExitStack() as stack:
             arrival = stack.enter_context(self.workspace.source.open(self.partition, known=known))
             spool = stack.enter_context(Spool())
@@ -173,34 +160,22 @@ class _SnapshotReader:
             require_rows(arrival)
             erasure = Erasure(self.workspace, self.state)
             enforcement = self._enforcement(arrival)
-            arrival.batches = erasure.drop_forgotten(arrival.batches, enforcement.canonical_texts)
             profiler = stack.enter_context(closing(self._profiler(enforcement.shape))) if keep else None
-            watchers: list[Watcher] = [profiler] if profiler else []
-            partition_pass = PartitionPass(enforcement, data, spool, repeated, watchers)
-            schema = enforcement.shape.schema
-            try:
-                version = consume(pa.RecordBatchReader.from_batches(schema, partition_pass.good_rows(arrival)))
-            except PartitionRefusedError:
-                if keep:
-                    self._quarantine(spool)
-                raise
-            rejected = self._quarantine(spool) if keep else None
-            content, digest, rows = (
-                partition_pass.content,
-                partition_pass.digest.hexdigest(),
-                partition_pass.digest.rows,
+            reading = stack.enter_context(
+                self._reading(arrival, enforcement, erasure, spool, repeated, profiler).opened()
             )
-            profile = profiler.keep(self.partition, version) if profiler and version is not None else (None, None)
+            version, rejected, profile = _keep(reading) if keep else _count(reading)
+            partition_pass = reading.partition_pass
             return SnapshotManifest(
                 self.partition,
-                -1 if version is None else version,
-                digest,
-                rows,
+                version,
+                partition_pass.digest.hexdigest(),
+                partition_pass.digest.rows,
                 enforcement.shape.columns,
                 adopted=False,
                 rejected=spool.rows,
                 rejected_version=rejected,
-                content=content,
+                content=partition_pass.content,
                 contract=self.contract,
                 profile=profile[0],
                 bins=profile[1],
@@ -216,8 +191,15 @@ class _SnapshotReader:
         with self.workspace.source.open(self.partition) as arrival, Spool() as spool:
             enforcement, repeated = self._enforcement(arrival), RepeatedKeys(error.hashes)
             erasure = Erasure(self.workspace, self.state)
-            arrival.batches = erasure.drop_forgotten(arrival.batches, enforcement.canonical_texts)
-            return PartitionPass(enforcement, self.workspace.loop.data, spool, repeated).collect(arrival)
+            return self._reading(arrival, enforcement, erasure, spool, repeated).collect()
+
+    def _reading(self, arrival: Arrival, *parts: Any) -> PartitionReading:
+        """Return a reading of an arrival by the declared engine."""
+        if self.workspace.loop.engine == "spark":
+            from airflow_mlops.core.data.spread_reading import SpreadReading
+
+            return SpreadReading(self.workspace, self.partition, arrival, *parts)
+        return PartitionReading(self.workspace, self.partition, arrival, *parts)
 
     def _profiler(self, shape: Shape) -> SnapshotProfiler:
         return SnapshotProfiler(self.workspace, self.state, countable_columns(self.workspace, list(shape.columns)))
@@ -244,13 +226,25 @@ class _SnapshotReader:
             untyped=arrival.untyped,
         )
 
-    def _quarantine(self, spool: Spool) -> int | None:
-        """Replace the quarantined rows of the partition; return the version, None without bad rows."""
-        if spool.rows:
-            return self.workspace.quarantine.write(self.partition, spool.reader())
-        if self.partition in self.workspace.quarantine.partitions():
-            self.workspace.quarantine.write(self.partition, SCHEMA.empty_table())
-        return None
+
+Kept = tuple[int, int | None, tuple[str | None, str | None]]
+"""Version of the snapshots, version of the quarantine, digests of the profile and its bins."""
+
+
+def _keep(reading: PartitionReading) -> Kept:
+    """Write the rows of a reading, good and bad, and its profile."""
+    try:
+        version = reading.write()
+    except PartitionRefusedError:
+        reading.quarantine()
+        raise
+    return version, reading.quarantine(), reading.keep_profile(version)
+
+
+def _count(reading: PartitionReading) -> Kept:
+    """Count the rows of a reading, and write none."""
+    reading.count()
+    return -1, None, (None, None)
 
 
 def require_rows(arrival: Arrival) -> None:

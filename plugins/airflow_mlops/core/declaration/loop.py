@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from airflow_mlops.core.declaration.class_names import class_names, require_fitting_classes, require_fitting_threshold
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.declared import Declared, Listed, section
+from airflow_mlops.core.declaration.engine import Engine, require_splittable
 from airflow_mlops.core.declaration.evaluate import (
     CLASSIFICATION_METRICS,
     PROBABILITY_METRICS,
@@ -46,6 +47,11 @@ class Loop(Declared):
         default="low", description="how much harm a wrong model does; ``include/policy.yaml`` says what each tier needs"
     )
     data: Data = Field(description="the source of rows, its schedule and its checks")
+    engine: Engine = Field(
+        default="local",
+        description="where rows are read, checked, counted and written: in the task, or on the executors of the Spark "
+        "cluster of connection mlops_spark; the records are the same",
+    )
     train: Train = Field(description="the training function and its partitions")
     gates: Annotated[tuple[Gate, ...], Listed] = Field(
         min_length=1, description="conditions on a candidate; all must hold, and metrics are of one kind"
@@ -96,6 +102,12 @@ class Loop(Declared):
             if names & CLASSIFICATION_METRICS and any(map(is_of_numbers, names)):
                 raise ValueError(f"mixes metrics of classification and regression: {listing}")
             raise ValueError(f"no metric says whether the label is a class or a number; add a gate on one ({listing})")
+        return self
+
+    @model_validator(mode="after")
+    def _require_splittable_source(self) -> Self:
+        if self.engine == "spark":
+            require_splittable(self.data.source)
         return self
 
     @model_validator(mode="after")

@@ -28,6 +28,21 @@ class HttpAddress:
     trust_env: bool = True
 
 
+@dataclass(frozen=True)
+class SparkAddress:
+    """The address of a Spark cluster.
+
+    ``master`` is as Spark has it, such as ``spark://host:7077`` or ``local[2]``. ``settings`` are properties of Spark,
+    whose names begin with ``spark.``. ``python`` is the interpreter of the executors, that of this process if None,
+    and ``wait`` the seconds after which a cluster without an executor counts as lost.
+    """
+
+    master: str
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    python: str | None = None
+    wait: float = 60.0
+
+
 class Connections(Protocol):
     """Connections by their ids."""
 
@@ -76,6 +91,15 @@ class Connections(Protocol):
             If there is no such connection, or none to an HTTP service.
         """
 
+    def spark(self) -> SparkAddress:
+        """Return the address of the Spark cluster that ``engine: spark`` uses.
+
+        Raises
+        ------
+        DeclarationError
+            If there is no such connection, or none to a Spark cluster.
+        """
+
 
 class NoConnections:
     """A port without connections: only files on the local disk can be read."""
@@ -100,8 +124,12 @@ class NoConnections:
         """Refuse; see :meth:`Connections.http`."""
         raise self._refusal(conn_id)
 
-    def _refusal(self, conn_id: str | None) -> DeclarationError:
+    def spark(self) -> SparkAddress:
+        """Refuse; see :meth:`Connections.spark`."""
+        raise self._refusal("mlops_spark", key="engine")
+
+    def _refusal(self, conn_id: str | None, key: str = "data.source.conn_id") -> DeclarationError:
         return DeclarationError(
             f"connection {conn_id!r} is not available here; run this step in Airflow",
-            key="data.source.conn_id",
+            key=key,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,6 +23,40 @@ class BrokenRow:
     text: str
     reason: str
     at: str
+
+
+@dataclass
+class SplitNotes:
+    """The notes of the reading of a split, beside its rows.
+
+    ``broken`` are its broken rows, ``names`` the columns that its ``records`` have in a source without a header, and
+    ``rows``, ``cells`` and ``bytes`` what counts against the limits of the partition.
+    """
+
+    broken: list[BrokenRow] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    records: int = 0
+    rows: int = 0
+    cells: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of an arrival in splits, which other processes read by themselves.
+
+    Parameters
+    ----------
+    read : tuple of callables
+        Each yields the batches of one split, as they would arrive in this order without splits, and fills in its
+        notes. They can be sent to another process.
+    check : callable
+        Called with the notes of all splits, in order, after the last row; raises what the source raises where the
+        rows of all splits together break its rules.
+    """
+
+    read: tuple[Callable[[SplitNotes], Iterator[pa.RecordBatch]], ...]
+    check: Callable[[Sequence[SplitNotes]], None]
 
 
 @dataclass
@@ -52,6 +86,8 @@ class Arrival:
         Columns of a typed source that are text because they come from its paths: the contract reads them all.
     warnings : tuple of str
         Warnings for a person about these rows; the record of the publication holds them.
+    splits : callable, optional
+        Returns the same rows in splits; None where the source is read in one pass.
     """
 
     schema: pa.Schema
@@ -63,6 +99,7 @@ class Arrival:
     texts: frozenset[str] = frozenset()
     untyped: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    splits: Callable[[], Splits] | None = None
 
 
 class Source(Protocol):

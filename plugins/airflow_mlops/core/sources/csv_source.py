@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
+from airflow_mlops.core.ports.partitions import Arrival, BrokenRow, SplitNotes, Splits
 from airflow_mlops.core.sources.csv_dialect import CsvDialect
 from airflow_mlops.core.sources.csv_rows import CsvRows
 from airflow_mlops.core.sources.file_source import FileSource
 from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged, columns_error
 from airflow_mlops.core.sources.path_columns import add_path_columns, add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
+from airflow_mlops.core.sources.source_splits import add_size, check_size
 from airflow_mlops.core.sources.utf8_stream import DAMAGES, Utf8Stream, open_decompressed
 
 
@@ -46,10 +48,24 @@ class CsvFiles(FileSource):
             return
         schema = self._common_schema(files, partition)
         broken: list[BrokenRow] = []
-        with closing(self._batches(files, schema, partition, broken)) as batches:
+        with closing(self._batches(files, schema, partition, broken, Meter(self._limits, partition))) as batches:
             origin = {"files": [file.origin() for file in files]}
             warnings = self._files.warnings(files, partition)
-            yield Arrival(schema, batches, typed=False, origin=origin, broken=broken, warnings=warnings)
+            splits = partial(self._splits, files, schema, partition)
+            yield Arrival(schema, batches, typed=False, origin=origin, broken=broken, warnings=warnings, splits=splits)
+
+    def _splits(self, files: Sequence[PartitionFile], schema: pa.Schema, partition: str) -> Splits:
+        return Splits(
+            tuple(partial(self._read_split, file, schema, partition) for file in files),
+            partial(check_size, self._limits, partition, [file.name for file in files]),
+        )
+
+    def _read_split(
+        self, file: PartitionFile, schema: pa.Schema, partition: str, notes: SplitNotes
+    ) -> Iterator[pa.RecordBatch]:
+        meter = Meter(self._limits, partition)
+        yield from self._batches([file], schema, partition, notes.broken, meter)
+        add_size(notes, meter)
 
     def _common_schema(self, files: Sequence[PartitionFile], partition: str) -> pa.Schema:
         """Return the columns that the headers of all files have."""
@@ -81,9 +97,13 @@ class CsvFiles(FileSource):
             raise self._files.translate_error(error, partition, file.name) from error
 
     def _batches(
-        self, files: Sequence[PartitionFile], schema: pa.Schema, partition: str, broken: list[BrokenRow]
+        self,
+        files: Sequence[PartitionFile],
+        schema: pa.Schema,
+        partition: str,
+        broken: list[BrokenRow],
+        meter: Meter,
     ) -> Generator[pa.RecordBatch]:
-        meter = Meter(self._limits, partition)
         for file in files:
             with self._open_rows(file, partition, meter, broken) as rows:
                 names = [name for name in schema.names if name not in file.values]

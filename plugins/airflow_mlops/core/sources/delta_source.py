@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -17,7 +18,7 @@ import pyarrow.dataset as ds
 from airflow_mlops.core.errors import SourceMissingError, SourceUnreachableError, SourceUnreadableError
 from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
-from airflow_mlops.core.sources.lake_table import LakeTable, TableVersion, limits_of
+from airflow_mlops.core.sources.lake_table import LakeTable, Scan, TableVersion, limits_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -114,12 +115,15 @@ class _DeltaVersion:
         return {"table": self._name, "id": str(self._table.metadata().id), "version": self._table.version()}
 
     def scan(self, column: str, first: np.datetime64, end: np.datetime64) -> Iterator[pa.RecordBatch]:
-        kind = self.schema.field(column).type
-        chosen = None
-        if pa.types.is_temporal(kind):  # whatever else it is, the cut refuses it
-            lower, upper = (pa.scalar(value, kind) for value in limits_of(kind, first, end))
-            chosen = (pc.field(column) >= lower) & (pc.field(column) <= upper)
-        yield from self._dataset.to_batches(filter=chosen, **SCAN)
+        yield from _FileScan(self._dataset).scan(column, first, end)
+
+    def files(self) -> Sequence[Scan]:
+        """Return a scan of each file, in the order in which the whole is scanned."""
+        rows = self._dataset
+        return [
+            _FileScan(ds.FileSystemDataset([fragment], rows.schema, rows.format, rows.filesystem))
+            for fragment in rows.get_fragments()
+        ]
 
     def times(self, column: str) -> Iterator[pa.RecordBatch]:
         yield from self._dataset.to_batches(columns=[column], **SCAN)
@@ -140,6 +144,21 @@ class _DeltaVersion:
         rest = ds.FileSystemDataset(others, dataset.schema, dataset.format, dataset.filesystem)
         counted: int = rest.count_rows(filter=pc.field(column).is_null())
         return sum(stated.values()) + counted
+
+
+@dataclass(frozen=True)
+class _FileScan:
+    """A scan over files of a table."""
+
+    dataset: ds.Dataset
+
+    def scan(self, column: str, first: np.datetime64, end: np.datetime64) -> Iterator[pa.RecordBatch]:
+        kind = self.dataset.schema.field(column).type
+        chosen = None
+        if pa.types.is_temporal(kind):  # whatever else it is, the cut refuses it
+            lower, upper = (pa.scalar(value, kind) for value in limits_of(kind, first, end))
+            chosen = (pc.field(column) >= lower) & (pc.field(column) <= upper)
+        yield from self.dataset.to_batches(filter=chosen, **SCAN)
 
 
 def _require_readable(table: DeltaTable, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from airflow_mlops.core.errors import (
     SourceUnreachableError,
     SourceUnreadableError,
 )
-from airflow_mlops.core.sources.lake_table import LakeTable, TableVersion, limits_of
+from airflow_mlops.core.sources.lake_table import LakeTable, Scan, TableVersion, limits_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -173,6 +173,9 @@ class _IcebergVersion:
     def count_nulls(self, column: str) -> int:
         is_null = _filters().IsNull(column)
         return sum(batch.num_rows for batch in self._read(is_null, self._table.schema().select(column)))
+
+    def files(self) -> Sequence[Scan]:
+        return [self]
 
     def _read(self, chosen: BooleanExpression, columns: Schema) -> Iterator[pa.RecordBatch]:
         """Yield rows file by file; one scan of all files would hold the rows of several in memory."""

@@ -72,6 +72,13 @@ class JsonRows:
         Partition and service, for errors.
     broken : list of BrokenRow
         List to which records that cannot be rows are added.
+
+    Attributes
+    ----------
+    seen_keys : set of str
+        Keys of the records that are rows.
+    count : int
+        Number of the records that are rows.
     """
 
     def __init__(
@@ -88,7 +95,7 @@ class JsonRows:
         keys = dict.fromkeys(key for record in first if isinstance(record, dict) for key in record)
         names = dict.fromkeys([*(key for key in keys if not first_match(key, ignored)), *columns])
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
-        self._names, self._seen_keys, self._rows = set(names), set[str](), 0
+        self._names, self.seen_keys, self.count = set(names), set[str](), 0
 
     def batches(
         self, records: Sequence[Any], place: str, *, lines: Sequence[int] | None = None
@@ -108,7 +115,7 @@ class JsonRows:
                 rows.append(record)
             else:
                 self._reject_record(record, reason, at)
-        self._rows += len(rows)
+        self.count += len(rows)
         for start in range(0, len(rows), BATCH_ROWS):
             part = rows[start : start + BATCH_ROWS]
             columns = [pa.array([_text(row.get(name)) for row in part], pa.string()) for name in self.schema.names]
@@ -122,12 +129,7 @@ class JsonRows:
         PartitionRefusedError
             If a required column of the contract was in no record.
         """
-        missing = sorted(self._required - self._seen_keys)
-        if self._rows and missing:
-            raise PartitionRefusedError(
-                f"{self._where}: column {missing[0]!r} is in none of {self._rows:,} records, though the contract has "
-                "it; declare it optional if it may be missing"
-            )
+        require_seen(self._required, self.seen_keys, self.count, self._where)
 
     def _reason_to_reject(self, record: Any, at: str) -> str | None:
         """Return the reason why a record cannot be a row, None if it can."""
@@ -148,7 +150,7 @@ class JsonRows:
             return f"holds no single value in {nested!r}"
         if any(isinstance(value, str) and not _is_encodable(value) for value in record.values()):
             return "holds half of a character (a lone surrogate)"
-        self._seen_keys.update(record)
+        self.seen_keys.update(record)
         return None
 
     def _reject_record(self, record: Any, reason: str, at: str) -> None:
@@ -158,6 +160,16 @@ class JsonRows:
                 f"it {self._broken[0].reason}"
             )
         self._broken.append(BrokenRow(json.dumps(record), reason, at))
+
+
+def require_seen(required: frozenset[str], seen: set[str], rows: int, where: str) -> None:
+    """Raise PartitionRefusedError if there are rows, and a required column is in no record."""
+    missing = sorted(required - seen)
+    if rows and missing:
+        raise PartitionRefusedError(
+            f"{where}: column {missing[0]!r} is in none of {rows:,} records, though the contract has it; declare it "
+            "optional if it may be missing"
+        )
 
 
 def _text(value: Any) -> str | None:

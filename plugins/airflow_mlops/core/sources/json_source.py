@@ -6,17 +6,19 @@ import json
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
 from airflow_mlops.core.errors import SourceUnreadableError
-from airflow_mlops.core.ports.partitions import Arrival, BrokenRow
+from airflow_mlops.core.ports.partitions import Arrival, BrokenRow, SplitNotes, Splits
 from airflow_mlops.core.sources.file_source import FileSource
-from airflow_mlops.core.sources.json_rows import MAX_BROKEN_ROWS, JsonRows, read_json
+from airflow_mlops.core.sources.json_rows import MAX_BROKEN_ROWS, JsonRows, read_json, require_seen
 from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged
 from airflow_mlops.core.sources.size_limits import Meter
+from airflow_mlops.core.sources.source_splits import add_size, check_size
 from airflow_mlops.core.sources.utf8_stream import DAMAGES, MARKS, Utf8Stream, open_decompressed, restore_bytes
 
 LINE_BYTES = 16 << 20
@@ -72,8 +74,33 @@ class JsonFiles(FileSource):
             rows = JsonRows(first[1] if first else [], where=where, broken=broken, **self._contract)
             batches = _batches(rows, chain([first] if first else [], pages), meter)
             origin = {"files": [file.origin() for file in files]}
+            splits = partial(self._splits, files, rows.schema.names, partition, where)
             with closing(batches):
-                yield Arrival(rows.schema, batches, typed=False, origin=origin, broken=broken)
+                yield Arrival(rows.schema, batches, typed=False, origin=origin, broken=broken, splits=splits)
+
+    def _splits(self, files: Sequence[PartitionFile], names: Sequence[str], partition: str, where: str) -> Splits:
+        return Splits(
+            tuple(partial(self._read_split, file, names, partition, where) for file in files),
+            partial(self._check_splits, [file.name for file in files], partition, where),
+        )
+
+    def _read_split(
+        self, file: PartitionFile, names: Sequence[str], partition: str, where: str, notes: SplitNotes
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a file with the columns of the partition."""
+        meter = Meter(self._limits, partition)
+        contract = {**self._contract, "columns": names, "required": frozenset()}
+        rows = JsonRows([], where=where, broken=notes.broken, **contract)
+        yield from _batches(rows, self._pages([file], partition, meter, notes.broken), meter)
+        add_size(notes, meter)
+        notes.names |= rows.seen_keys
+        notes.records += rows.count
+
+    def _check_splits(self, files: Sequence[str], partition: str, where: str, notes: Sequence[SplitNotes]) -> None:
+        """Check the splits together: their sizes, and that each required column is in one of them."""
+        check_size(self._limits, partition, files, notes)
+        seen = set[str]().union(*(split.names for split in notes))
+        require_seen(self._contract["required"], seen, sum(split.records for split in notes), where)
 
     def _pages(
         self, files: Sequence[PartitionFile], partition: str, meter: Meter, broken: list[BrokenRow]

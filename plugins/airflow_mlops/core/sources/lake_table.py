@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
@@ -14,14 +15,22 @@ import pyarrow as pa
 from airflow_mlops.core.declaration.arrow_types import canonical_type
 from airflow_mlops.core.declaration.data import Limits
 from airflow_mlops.core.errors import SourceMissingError
-from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
+from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival, SplitNotes, Splits
 from airflow_mlops.core.sources.common_columns import conform_batch
 from airflow_mlops.core.sources.size_limits import Meter
+from airflow_mlops.core.sources.source_splits import add_size, check_size
 from airflow_mlops.core.sources.time_cut import Interval, TimeColumn, missing_rows, newest_moment
 
 MARGIN = np.timedelta64(1, "D")
 """Added on both sides of an interval before a table filters by it: clocks of any zone lie within, and statistics that
 are rounded. The rows are then cut exactly."""
+
+
+class Scan(Protocol):
+    """A scan over rows; it can be sent to another process."""
+
+    def scan(self, column: str, first: np.datetime64, end: np.datetime64) -> Iterator[pa.RecordBatch]:
+        """Yield at least the rows whose ``column`` lies between two times; see :meth:`TableVersion.scan`."""
 
 
 class TableVersion(Protocol):
@@ -43,6 +52,9 @@ class TableVersion(Protocol):
 
     def count_nulls(self, column: str) -> int:
         """Return the number of rows that have no value in a column."""
+
+    def files(self) -> Sequence[Scan]:
+        """Return the scans of its files, in their order; there is one of all rows where files cannot be scanned."""
 
 
 class LakeTable(ABC):
@@ -84,12 +96,28 @@ class LakeTable(ABC):
             without = version.count_nulls(self._time.name)
         warnings = self._warnings(without)
         schema = plain_schema(version.schema)
-        with closing(self._batches(version, schema, partition, interval)) as batches:
+        meter = Meter(self._limits, partition)
+        with closing(self._batches(version, schema, partition, interval, meter)) as batches:
             first = next(batches, None)
             if first is None:
                 raise _with_warnings(missing_rows(partition, [self._name], interval), warnings)
             origin |= {"without_time": without} if without else {}
-            yield Arrival(schema, chain([first], batches), origin=origin, warnings=warnings)
+            splits = partial(self._splits, version, schema, partition, interval)
+            yield Arrival(schema, chain([first], batches), origin=origin, warnings=warnings, splits=splits)
+
+    def _splits(self, version: TableVersion, schema: pa.Schema, partition: str, interval: Interval) -> Splits:
+        scans = version.files()
+        return Splits(
+            tuple(partial(self._read_split, scan, schema, partition, interval) for scan in scans),
+            partial(check_size, self._limits, partition, [self._name] * len(scans)),
+        )
+
+    def _read_split(
+        self, scan: Scan, schema: pa.Schema, partition: str, interval: Interval, notes: SplitNotes
+    ) -> Iterator[pa.RecordBatch]:
+        meter = Meter(self._limits, partition)
+        yield from self._batches(scan, schema, partition, interval, meter)
+        add_size(notes, meter)
 
     def newest(self, partition: str) -> np.datetime64:
         """Return the newest time of a row, NaT without one; ``partition`` is named in errors."""
@@ -104,9 +132,9 @@ class LakeTable(ABC):
             )
 
     def _batches(
-        self, version: TableVersion, schema: pa.Schema, partition: str, interval: Interval
+        self, version: Scan, schema: pa.Schema, partition: str, interval: Interval, meter: Meter
     ) -> Generator[pa.RecordBatch]:
-        where, meter = f"partition {partition}: {self._name}", Meter(self._limits, partition)
+        where = f"partition {partition}: {self._name}"
         first, end = np.datetime64(interval.start, "us") - MARGIN, np.datetime64(interval.end, "us") + MARGIN
         position = self._time.position(schema.names, where)
         with self._translate_errors(where):

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
+from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival, SplitNotes, Splits
+from airflow_mlops.core.sources.batch_sizes import fill_batches, take_rows
 from airflow_mlops.core.sources.common_columns import FileColumns, conform_batch, unite_columns
 from airflow_mlops.core.sources.file_source import FileSource
+from airflow_mlops.core.sources.parquet_ranges import RowRange, row_ranges
 from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged
 from airflow_mlops.core.sources.path_columns import add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
+from airflow_mlops.core.sources.source_splits import add_size, check_size
 
 BATCH_BYTES = 64 << 20
 """Bytes that a batch should hardly exceed: wide rows come in smaller batches."""
@@ -61,9 +65,48 @@ class ParquetFiles(FileSource):
             meter.add_bytes(footer.bytes, footer.file.name)
         schema = common_schema(footers, partition)
         origin = {"files": [{**footer.file.origin(), "rows": footer.metadata.num_rows} for footer in footers]}
-        with closing(self._batches(footers, schema, partition)) as batches:
+        with closing(self._batches(footers, schema, partition, Meter(self._limits, partition))) as batches:
             untyped, warnings = frozenset(self._files.path_columns), self._files.warnings(files, partition)
-            yield Arrival(schema, batches, origin=origin, untyped=untyped, warnings=warnings)
+            splits = partial(self._splits, footers, schema, partition)
+            yield Arrival(schema, batches, origin=origin, untyped=untyped, warnings=warnings, splits=splits)
+
+    def _splits(self, footers: Sequence[Footer], schema: pa.Schema, partition: str) -> Splits:
+        ranges = [(footer, part) for footer in footers for part in self._row_ranges(footer)]
+        return Splits(
+            tuple(partial(self._read_split, footer, part, schema, partition) for footer, part in ranges),
+            partial(check_size, self._limits, partition, [footer.file.name for footer, _ in ranges]),
+        )
+
+    def _row_ranges(self, footer: Footer) -> list[RowRange]:
+        with self._files.filesystem.open_input_file(footer.file.path) as stream:
+            together = groups_to_read(stream, footer.metadata, footer.batch_rows, one_by_one=not self._files.is_local)
+            return [part for groups, size in together for part in row_ranges(footer.metadata, groups, size)]
+
+    def _read_split(
+        self, footer: Footer, part: RowRange, schema: pa.Schema, partition: str, notes: SplitNotes
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a range in the batches that they have where the file is read as a whole."""
+        meter, where = Meter(self._limits, partition), f"partition {partition}: {footer.file.name}"
+        try:
+            with (
+                self._files.filesystem.open_input_file(footer.file.path) as stream,
+                self._open(stream, footer) as file,
+            ):
+                batches = file.iter_batches(
+                    part.size, row_groups=list(part.groups), use_threads=not self._files.is_local
+                )
+                for batch in fill_batches(take_rows(batches, part.skip, part.rows), part.size):
+                    meter.add_bytes(batch.nbytes, footer.file.name)
+                    yield conform_batch(batch, schema, where, footer.file.values)
+        except (pa.ArrowException, OSError) as error:
+            raise self._files.translate_error(error, partition, footer.file.name) from error
+        add_size(notes, meter)
+
+    def _open(self, stream: Any, footer: Footer) -> pq.ParquetFile:
+        remote = not self._files.is_local
+        return pq.ParquetFile(
+            stream, metadata=footer.metadata, buffer_size=0 if remote else BUFFER_BYTES, pre_buffer=remote
+        )
 
     def _footer(self, file: PartitionFile, partition: str) -> Footer:
         try:
@@ -77,8 +120,9 @@ class ParquetFiles(FileSource):
         except (pa.ArrowException, OSError) as error:
             raise self._files.translate_error(error, partition, file.name) from error
 
-    def _batches(self, footers: Sequence[Footer], schema: pa.Schema, partition: str) -> Generator[pa.RecordBatch]:
-        meter = Meter(self._limits, partition)
+    def _batches(
+        self, footers: Sequence[Footer], schema: pa.Schema, partition: str, meter: Meter
+    ) -> Generator[pa.RecordBatch]:
         for footer in footers:
             rows = footer.metadata.num_rows
             try:
@@ -102,9 +146,7 @@ class ParquetFiles(FileSource):
         # From an object store a row group is read as a whole: column by column would be many small requests. On a
         # local disk one thread reads a little ahead of each column; with more threads, memory grows with the file.
         remote = not self._files.is_local
-        with pq.ParquetFile(
-            stream, metadata=footer.metadata, buffer_size=0 if remote else BUFFER_BYTES, pre_buffer=remote
-        ) as file:
+        with self._open(stream, footer) as file:
             for together, rows in groups_to_read(stream, footer.metadata, size, one_by_one=remote, chosen=groups):
                 yield from file.iter_batches(rows, row_groups=together, use_threads=remote)
 

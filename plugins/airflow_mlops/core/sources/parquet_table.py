@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from airflow_mlops.core.ports.partitions import Arrival
+from airflow_mlops.core.ports.partitions import Arrival, SplitNotes, Splits
 from airflow_mlops.core.sources.common_columns import conform_batch
 from airflow_mlops.core.sources.parquet_source import Footer, ParquetFiles, common_schema
 from airflow_mlops.core.sources.partition_files import are_unchanged
 from airflow_mlops.core.sources.size_limits import Meter
+from airflow_mlops.core.sources.source_splits import add_size, check_size
 from airflow_mlops.core.sources.time_cut import (
     ALWAYS,
     Interval,
@@ -56,12 +58,32 @@ class ParquetTable(ParquetFiles):
         schema = common_schema(footers, partition)
         self._time.position(schema.names, f"partition {partition}: {files[0].name}")
         origin = {"files": [file.origin() for file in files], **interval.origin()}
-        with closing(self._within(footers, schema, partition, interval)) as batches:
+        meter = Meter(self._limits, partition)
+        with closing(self._within(footers, schema, partition, interval, meter)) as batches:
             first = next(batches, None)
             if first is None:
                 raise missing_rows(partition, [file.name for file in files], interval)
             untyped, warnings = frozenset(self._files.path_columns), self._files.warnings(files, partition)
-            yield Arrival(schema, chain([first], batches), origin=origin, untyped=untyped, warnings=warnings)
+            splits = partial(self._splits_within, footers, schema, partition, interval)
+            yield Arrival(
+                schema, chain([first], batches), origin=origin, untyped=untyped, warnings=warnings, splits=splits
+            )
+
+    def _splits_within(
+        self, footers: Sequence[Footer], schema: pa.Schema, partition: str, interval: Interval
+    ) -> Splits:
+        return Splits(
+            tuple(partial(self._read_part, footer, schema, partition, interval) for footer in footers),
+            partial(check_size, self._limits, partition, [footer.file.name for footer in footers]),
+        )
+
+    def _read_part(
+        self, footer: Footer, schema: pa.Schema, partition: str, interval: Interval, notes: SplitNotes
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of an interval in one file; a row without a time belongs to the row before it in its file."""
+        meter = Meter(self._limits, partition)
+        yield from self._within([footer], schema, partition, interval, meter)
+        add_size(notes, meter)
 
     def newest(self, partition: str) -> np.datetime64:
         """Return the newest time of a row, NaT without one; ``partition`` is named in errors."""
@@ -70,10 +92,9 @@ class ParquetTable(ParquetFiles):
         return newest_moment(timed.moments for timed in parts)
 
     def _within(
-        self, footers: Sequence[Footer], schema: pa.Schema, partition: str, interval: Interval
+        self, footers: Sequence[Footer], schema: pa.Schema, partition: str, interval: Interval, meter: Meter
     ) -> Generator[pa.RecordBatch]:
         """Yield the rows of an interval."""
-        meter = Meter(self._limits, partition)
         for footer in footers:
             try:
                 for timed in self._timed_rows(footer, partition, interval):

@@ -33,8 +33,18 @@ class Meter:
         PartitionRefusedError
             If the partition has more rows, or more rows times columns, than declared.
         """
+        self.add(rows, rows * columns, where)
+
+    def add(self, rows: int, cells: int, where: str) -> None:
+        """Add rows and cells, read from ``where``.
+
+        Raises
+        ------
+        PartitionRefusedError
+            If the partition has more of them than declared.
+        """
         self.rows += rows
-        self.cells += rows * columns
+        self.cells += cells
         if self.rows > self._limits.rows:
             self._refuse(where, "rows", self.rows, self._limits.rows)
         if self.cells > self._limits.cells:

@@ -51,6 +51,11 @@ class BottomSample:
         if self._rows == self.size:
             self._highest = self._hashes[0][-1]
 
+    def parts(self) -> tuple[pa.Table, Hashes] | None:
+        """Return the sample and its hashes, in order; None if no batch was added."""
+        table = self.table()
+        return None if table is None else (table, self._hashes[0])
+
     def table(self) -> pa.Table | None:
         """Return the sample, ordered by hash; all rows if they are few, None if no batch was added."""
         if not self._parts:

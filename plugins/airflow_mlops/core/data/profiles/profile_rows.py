@@ -134,6 +134,13 @@ def bin_codes(column: pa.Array, bins: ColumnBins) -> npt.NDArray[np.intp]:
 class Profiler:
     """Counts rows on given bins, batch by batch, in bounded memory.
 
+    Parameters
+    ----------
+    bins : ProfileBins
+        The bins of the columns that are counted.
+    keep_chunks : bool, default False
+        Whether to keep the sums of each chunk of values, for :meth:`merge` in another process; they grow with the rows.
+
     >>> bins = profile_bins(pa.table({"x": [1.0, 2.0, 3.0], "t": ["a", "b", "a"]}))
     >>> profiler = Profiler(bins)
     >>> profiler.update(pa.RecordBatch.from_pydict({"x": [2.0, None], "t": ["a", "z"]}))
@@ -142,13 +149,26 @@ class Profiler:
     (2, 1, 1)
     """
 
-    def __init__(self, bins: ProfileBins) -> None:
+    def __init__(self, bins: ProfileBins, *, keep_chunks: bool = False) -> None:
         self.bins = bins
         self.rows = 0
         self._columns: dict[str, _Numbers | _Categories] = {
-            name: _Numbers(column) if column.categories is None else _Categories(column)
+            name: _Numbers(column, keep_chunks=keep_chunks) if column.categories is None else _Categories(column)
             for name, column in bins.columns.items()
         }
+
+    def counts(self) -> dict[str, Any]:
+        """Return the counts so far as plain values, for :meth:`merge` in another process."""
+        return {"rows": self.rows, "columns": {name: column.counts() for name, column in self._columns.items()}}
+
+    def merge(self, counts: Mapping[str, Any]) -> None:
+        """Add the counts of the rows after those counted so far, on the same bins.
+
+        Sums are added chunk by chunk in the order of the rows, so that each is rounded as if all had been counted here.
+        """
+        self.rows += counts["rows"]
+        for name, column in self._columns.items():
+            column.merge(counts["columns"][name])
 
     def update(self, batch: pa.RecordBatch) -> None:
         """Count a batch; columns without bins are left out.
@@ -181,12 +201,33 @@ class Profiler:
 class _Numbers:
     """The counts of a column of numbers, dates or times."""
 
-    def __init__(self, bins: ColumnBins) -> None:
+    def __init__(self, bins: ColumnBins, *, keep_chunks: bool) -> None:
         self.bins, self.nulls, self.nan, self.infinite = bins, 0, 0, 0
         self._finder = EdgeFinder(bins.edges)
         self._counts = np.zeros(len(bins.edges) + 1, np.int64)
         self._sums = np.zeros(len(bins.edges) + 1)
+        self._chunks: list[Floats] | None = [] if keep_chunks else None
         self._low, self._high = np.inf, -np.inf
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "nulls": self.nulls,
+            "nan": self.nan,
+            "infinite": self.infinite,
+            "counts": self._counts.tobytes(),
+            "chunks": np.array(self._chunks or []).tobytes(),
+            "low": float(self._low),
+            "high": float(self._high),
+        }
+
+    def merge(self, counts: Mapping[str, Any]) -> None:
+        self.nulls += counts["nulls"]
+        self.nan += counts["nan"]
+        self.infinite += counts["infinite"]
+        self._counts += np.frombuffer(counts["counts"], np.int64)
+        for sums in np.frombuffer(counts["chunks"], np.float64).reshape(-1, len(self._counts)):
+            self._add_sums(sums)
+        self._low, self._high = min(self._low, counts["low"]), max(self._high, counts["high"])
 
     def update(self, column: pa.Array) -> None:
         values = to_floats(column)
@@ -206,8 +247,15 @@ class _Numbers:
         codes = self._finder.codes(values)
         self._counts += np.bincount(codes, minlength=len(self._counts))
         with np.errstate(over="ignore", invalid="ignore"):
-            self._sums += np.bincount(codes, values, minlength=len(self._sums))
+            sums: Floats = np.bincount(codes, values, minlength=len(self._sums)).astype(np.float64, copy=False)
+        if self._chunks is not None:
+            self._chunks.append(sums)
+        self._add_sums(sums)
         self._low, self._high = min(self._low, values.min()), max(self._high, values.max())
+
+    def _add_sums(self, sums: Floats) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._sums += sums
 
     def profile(self, kind: str) -> ColumnProfile:
         any_value = bool(self._counts.any())
@@ -232,6 +280,23 @@ class _Categories:
         self._counts = np.zeros(len(self.categories), np.int64)
         self._first: str | None = None
         self._several = False
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "nulls": self.nulls,
+            "rest": self.rest,
+            "counts": self._counts.tobytes(),
+            "first": self._first,
+            "several": self._several,
+        }
+
+    def merge(self, counts: Mapping[str, Any]) -> None:
+        self.nulls += counts["nulls"]
+        self.rest += counts["rest"]
+        self._counts += np.frombuffer(counts["counts"], np.int64)
+        first = counts["first"]
+        self._several |= counts["several"] or (None not in (first, self._first) and first != self._first)
+        self._first = self._first if self._first is not None else first
 
     def update(self, column: pa.Array) -> None:
         if pa.types.is_dictionary(column.type):  # each value is looked up once, not once a row

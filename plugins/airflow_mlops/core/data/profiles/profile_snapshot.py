@@ -6,13 +6,16 @@ is read once more and counted on them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pyarrow as pa
 
 from airflow_mlops.core.data.duplicate_keys import KeySpool
 from airflow_mlops.core.data.profiles.bottom_sample import BottomSample
 from airflow_mlops.core.data.profiles.partition_profile import PartitionProfile
 from airflow_mlops.core.data.profiles.profile_rows import ProfileBins, Profiler, profile_bins
-from airflow_mlops.core.data.row_hash import HashedRows
+from airflow_mlops.core.data.row_hash import HashedRows, Hashes
 from airflow_mlops.core.declaration.key_columns import identifying_columns
 from airflow_mlops.core.ledger.state import LoopState
 from airflow_mlops.core.workspace import Workspace
@@ -35,7 +38,8 @@ class SnapshotProfiler:
         self._bins = current_bins(workspace, state)
         self._unbinned = [name for name in columns if name not in self._bins.columns]
         counted = {name: self._bins.columns[name] for name in columns if name in self._bins.columns}
-        self._profiler = Profiler(ProfileBins(self._bins.kinds, counted))
+        self._counted = ProfileBins(self._bins.kinds, counted)
+        self._profiler = Profiler(self._counted)
         self._sample = BottomSample()
         self._rest = KeySpool()
 
@@ -48,13 +52,30 @@ class SnapshotProfiler:
         else:
             self._profiler.update(batch)
 
+    def split_profiler(self) -> SplitProfiler:
+        """Return a counter of the rows of splits, for another process."""
+        return SplitProfiler(tuple(self._unbinned), self._counted)
+
+    def merge(self, counts: Mapping[str, Any]) -> None:
+        """Add the counts of a split; splits come in their order."""
+        self._profiler.merge(counts)
+
+    def merge_sample(self, rows: pa.Table, hashes: Hashes) -> None:
+        """Add the sample of further splits, and the hashes of its rows, shape (n_rows,)."""
+        for batch in rows.combine_chunks().to_batches():
+            self._sample.update(batch, hashes)
+
     def close(self) -> None:
         """Remove the temporary files of a large partition."""
         self._rest.close()
 
-    def keep(self, partition: str, version: int) -> tuple[str, str]:
-        """Store the profile of the written snapshot, and the bins; return the digests of both."""
-        duplicates = self._rest.surplus()
+    def keep(self, partition: str, version: int, *, duplicates: int | None = None) -> tuple[str, str]:
+        """Store the profile of the written snapshot, and the bins; return the digests of both.
+
+        ``duplicates`` are the rows that differ from an earlier row in the key alone, where they were counted elsewhere.
+        """
+        if duplicates is None:
+            duplicates = self._rest.surplus()
         if self._unbinned:
             profile = self._count_again(partition, version, duplicates)
         else:
@@ -71,6 +92,37 @@ class SnapshotProfiler:
         for batch in self._workspace.snapshots.batches(partition, version=version, columns=self._columns):
             profiler.update(batch)
         return profiler.profile(duplicates=duplicates)
+
+
+class SplitProfiler:
+    """Counts the good rows of splits, or draws a sample of them where a column has no bins yet.
+
+    Parameters
+    ----------
+    unbinned : tuple of str
+        Columns without bins.
+    bins : ProfileBins
+        The bins of the others.
+    """
+
+    def __init__(self, unbinned: tuple[str, ...], bins: ProfileBins) -> None:
+        self.unbinned, self.bins = unbinned, bins
+        self.sample = BottomSample()
+        self.profiler = Profiler(bins, keep_chunks=True)
+        self.rest: list[Hashes] = []
+
+    def start_split(self) -> None:
+        """Begin a split: its rows are counted apart; the sample is one of all splits."""
+        self.profiler, self.rest = Profiler(self.bins, keep_chunks=True), []
+
+    def update(self, batch: pa.RecordBatch, hashed: HashedRows) -> None:
+        """Add the good rows of a batch and their hashes."""
+        if hashed.rest is not None:
+            self.rest.append(hashed.rest)
+        if self.unbinned:
+            self.sample.update(batch.select(list(self.unbinned)), hashed.rows)
+        else:
+            self.profiler.update(batch)
 
 
 def current_bins(workspace: Workspace, state: LoopState) -> ProfileBins:

@@ -1,0 +1,37 @@
+"""The key ``engine``: where the rows of a partition are worked on, and which sources can be split for that."""
+
+from typing import Literal
+
+from airflow_mlops.core.declaration.data import AnySource, CsvSource
+from airflow_mlops.core.errors import DeclarationError
+
+Engine = Literal["local", "spark"]
+
+NOT_SPLIT = {
+    "orc": "files of kind orc are not split for executors yet",
+    "xlsx": "a workbook is read in one pass",
+    "sql": "a database answers one query",
+    "http": "a service gives one page after another",
+    "feast": "features are joined by Feast in one process",
+    "iceberg": "tables of Iceberg are not split for executors yet",
+}
+"""Why the rows of a kind of source are not split."""
+
+
+def require_splittable(source: AnySource) -> None:
+    """Raise DeclarationError unless executors can read parts of a partition from a source by themselves.
+
+    Raises
+    ------
+    DeclarationError
+        With the reason, and what to declare instead.
+    """
+    reason = NOT_SPLIT.get(source.kind)
+    if isinstance(source, CsvSource) and source.is_cut_by_time:
+        reason = "a text of all partitions is cut in one pass, as a row without a time belongs to the row before it"
+    if reason is not None:
+        raise DeclarationError(
+            f"is spark, and the source is of kind {source.kind}: {reason}; spark reads parquet and delta, and csv and "
+            "json in files of their own for each partition; declare engine: local",
+            key="engine",
+        )

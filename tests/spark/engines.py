@@ -1,0 +1,86 @@
+"""Two workspaces of one loop on the same deliveries, that differ in the engine alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.ledger.record import Record
+from airflow_mlops.core.open_workspace import Stores, open_workspace
+from airflow_mlops.core.ports.connections import NoConnections, SparkAddress
+from airflow_mlops.core.workspace import Workspace
+from tests.bad_input.world import World
+
+ON_LOOPBACK = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+}
+"""Properties of a small session: compiling Java would take longer than the rows do."""
+LOCAL = SparkAddress("local[2]", ON_LOOPBACK)
+
+
+@dataclass(frozen=True)
+class OneCluster(NoConnections):
+    """The connections of a place with one Spark cluster."""
+
+    address: SparkAddress = LOCAL
+
+    def spark(self) -> SparkAddress:
+        """Return its address."""
+        return self.address
+
+
+def open_engine(
+    fields: dict[str, Any], root: Path, engine: str, *, address: SparkAddress = LOCAL, home: Path | None = None
+) -> Workspace:
+    """Return a workspace of a loop with one of the engines, with stores in ``home``, or of its own below the root."""
+    folder = root / f"home of {engine}" if home is None else home
+    stores = replace(Stores.embedded(folder), connections=OneCluster(address), secret="s" * 40)
+    return open_workspace(Loop(**{**fields, "engine": engine}), stores, root=root, actor="tests")
+
+
+def open_engines(fields: dict[str, Any], root: Path) -> tuple[Workspace, Workspace]:
+    """Return the workspaces of a loop with each engine, that read the same deliveries."""
+    return open_engine(fields, root, "local"), open_engine(fields, root, "spark")
+
+
+def facts(workspace: Workspace) -> list[tuple[Any, ...]]:
+    """Return the records of a ledger without their times and hashes."""
+    return [fact(record) for record in workspace.ledger.records()]
+
+
+def fact(record: Record[Any]) -> tuple[Any, ...]:
+    """Return a record without its time and hashes."""
+    return record.sequence, record.kind, record.operation, record.partition, record.evidence, record.details.to_json()
+
+
+def rows_of(workspace: Workspace, table: str) -> dict[str, tuple[pa.Schema, str]]:
+    """Return the columns and the rows of each partition of a table, in their order; as text, a NaN equals a NaN."""
+    partitions = getattr(workspace, table)
+    rows = {key: partitions.read(key) for key in partitions.partitions()}
+    return {key: (partition.schema, repr(partition.to_pylist())) for key, partition in rows.items()}
+
+
+@dataclass
+class SparkWorld(World):
+    """The world of a case of bad input, with its rows on executors."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The declaration."""
+        return {**super().fields, "engine": "spark"}
+
+    @property
+    def workspace(self) -> Workspace:
+        """The loop's workspace, opened afresh as each task of a Dag does."""
+        opened = super().workspace
+        return replace(opened, ports=replace(opened.ports, connections=OneCluster))
