@@ -245,10 +245,13 @@ class Gateway:
 
     async def _handle_control(self, scope: Message, receive: Receive, send: Send) -> None:
         self._require_token(scope["headers"], self._control)
-        route = self._routes.get((scope["method"], scope["path"]))
-        if route is None:
-            raise RefusedError(404, f"there is no {scope['method']} {scope['path']}")
-        body = b"" if scope["method"] == "GET" else await read_body(scope["headers"], receive, CONTROL_BYTES)
+        method = "GET" if scope["method"] in READ else scope["method"]
+        allowed = [name for name, path in self._routes if path == scope["path"]]
+        if not allowed:
+            raise RefusedError(404, f"there is no {scope['path']}")
+        require_method(method, [*allowed, "HEAD"] if "GET" in allowed else allowed)
+        route = self._routes[method, scope["path"]]
+        body = b"" if method == "GET" else await read_body(scope["headers"], receive, CONTROL_BYTES)
         try:
             answer = await route(body)
         except OlderTrafficError as error:
@@ -268,11 +271,11 @@ class Gateway:
         request = parse_object(body)
         local = request.get("local_share")
         local_share = None if local is None else parse_percent(local, "local_share")
-        await self.serving.apply(parse_traffic(request.get("traffic") or {}), local_share)
+        await self.serving.apply(parse_traffic(request.get("traffic", {})), local_share)
         return await self._observe(b"")
 
     async def _finalize(self, body: bytes) -> Any:
-        await self.serving.finalize(parse_traffic(parse_object(body).get("traffic") or {}))
+        await self.serving.finalize(parse_traffic(parse_object(body).get("traffic", {})))
         return await self._observe(b"")
 
     async def _observe(self, _body: bytes) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from airflow_mlops.gateway import control_schemas
 from airflow_mlops.gateway.answer_form import AnswerForm
 from airflow_mlops.gateway.open_inference import datatype_of
 from airflow_mlops.gateway.row_shape import RowField, RowShape
@@ -135,18 +136,21 @@ def page(
 
 def control_paths() -> dict[str, Any]:
     """Return the paths by which a loop says what is served."""
-    refusals = {"409": "newer traffic was applied", "412": "a version is not loaded", "422": "the request is wrong"}
-    summaries = {"prepare": "Load a version", "traffic": "Change the traffic", "finalize": "Drop versions"}
     paths: dict[str, Any] = {
         f"/control/{name}": {
             "put": {
                 "summary": summary,
                 "security": CONTROL,
-                "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
-                "responses": responses({"type": "object"}, "Error", {"401": REFUSALS["401"], **refusals}),
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": reference(control_schemas.BODIES[name])}},
+                },
+                "responses": responses(
+                    {"type": "object"}, "Error", {"401": REFUSALS["401"], **control_schemas.REFUSALS}
+                ),
             }
         }
-        for name, summary in summaries.items()
+        for name, summary in control_schemas.SUMMARIES.items()
     }
     paths["/control/traffic"] |= page("The served traffic", security=CONTROL)
     paths["/control/telemetry"] = page("Counts since the traffic was applied", security=CONTROL)
@@ -161,7 +165,8 @@ def schemas_of(shape: RowShape, form: AnswerForm) -> dict[str, Any]:
     place = {"type": ["integer", "null"]}
     error = {"error": text, "field": {"type": ["string", "null"]}, "row": place, "reason": text}
     tensor = {"name": text, "datatype": text, "shape": {"type": "array", "items": {"type": "integer"}}}
-    rows = {"type": "array", "items": reference("Row")}
+    rows = {"type": "array", "items": reference("Row"), "minItems": 1}
+    columns = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "array", "minItems": 1}}
     parameters = {"parameters": {"type": "object"}}
     inputs = [{"name": field.name, "datatype": datatype_of(field)} for field in shape.fields]
     return {
@@ -175,7 +180,7 @@ def schemas_of(shape: RowShape, form: AnswerForm) -> dict[str, Any]:
                 {"required": ["dataframe_split"], "properties": {"dataframe_split": reference("Frame")}},
                 {"required": ["dataframe_records"], "properties": {"dataframe_records": rows}},
                 {"required": ["instances"], "properties": {"instances": rows}},
-                {"required": ["inputs"], "properties": {"inputs": {"oneOf": [rows, {"type": "object"}]}}},
+                {"required": ["inputs"], "properties": {"inputs": {"oneOf": [rows, columns]}}},
             ],
         },
         "Frame": closed(
@@ -200,7 +205,7 @@ def schemas_of(shape: RowShape, form: AnswerForm) -> dict[str, Any]:
             "properties": {
                 "id": text,
                 "inputs": {"type": "array", "items": reference("Tensor"), "minItems": 1},
-                "outputs": {"type": "array", "items": {"type": "object", "properties": {"name": text}}},
+                "outputs": {"type": "array", "items": closed({"name": text})},
                 "parameters": {"type": "object"},
             },
         },
@@ -231,6 +236,7 @@ def schemas_of(shape: RowShape, form: AnswerForm) -> dict[str, Any]:
             }
         ),
         "V2Error": closed({"error": text}),
+        **control_schemas.control_schemas(),
     }
 
 
@@ -272,11 +278,25 @@ def field_schema(field: RowField) -> dict[str, Any]:
     elif pa.types.is_date(kind):
         schema = {"type": "string", "format": "date"}
     elif pa.types.is_decimal(kind):
-        schema = {"type": ["string", "number"], "description": str(kind)}
+        schema = decimal_schema(kind)
     if field.nullable or not field.required:
         types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         schema["type"] = [*types, "null"]
     return schema
+
+
+def decimal_schema(kind: pa.Decimal128Type) -> dict[str, Any]:
+    """Return the schema of a decimal, which is a text or a number with at most its digits."""
+    before, after = kind.precision - kind.scale, kind.scale
+    fraction = rf"(\.[0-9]{{1,{after}}})?" if after > 0 else ""
+    return {
+        "type": ["string", "number"],
+        "description": str(kind),
+        "pattern": rf"^-?[0-9]{{1,{before}}}{fraction}$" if before > 0 else rf"^-?0{fraction}$",
+        "exclusiveMinimum": -(10**before),
+        "exclusiveMaximum": 10**before,
+        "multipleOf": 10.0**-after,
+    }
 
 
 def responses(schema: dict[str, Any], error: str, refusals: dict[str, str]) -> dict[str, Any]:

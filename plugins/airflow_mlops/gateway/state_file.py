@@ -31,14 +31,16 @@ class SavedState:
     counted_from: int | None = None
 
 
-def parse_traffic(values: Mapping[str, Any]) -> Traffic:
+def parse_traffic(values: Any) -> Traffic:
     """Return the traffic in the JSON values of a request or the state file.
 
     Raises
     ------
     RolloutError
-        Naming the key that is unknown or wrong.
+        If they are no object; or naming the key that is unknown or wrong.
     """
+    if not isinstance(values, Mapping):
+        raise RolloutError(f"traffic is {str(values)[:80]!r}; it must be an object with its order")
     names = {"order", "champion", "challenger", "kind", "share", "salt", "standby"}
     unknown = sorted(set(values) - names)
     if unknown:

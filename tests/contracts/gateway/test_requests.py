@@ -185,7 +185,7 @@ def test_other_methods_and_pages_are_refused_in_words(served: GatewayProcess) ->
     with served.client(TELL_TOKEN) as client:
         assert client.get("/predict").status_code == 405
         assert client.get("/docs").status_code == 404
-        assert client.request("DELETE", "/control/traffic").status_code == 404
+        assert client.request("DELETE", "/control/traffic").status_code == 405
 
 
 def test_metrics_count_requests_by_status_and_rows_by_version(served: GatewayProcess) -> None:
