@@ -343,7 +343,7 @@ check: $(PROJECT_STAMP)
 	step house $(PYTHON) -m pytest --quiet $(CHECKED); \
 	if [ -n "$$failed" ]; then echo "make: failed:$$failed" >&2; exit 1; fi
 
-bench: $(PROJECT_STAMP) $(DATA_STAMP) $(MLSERVER_STAMP) $(NANNYML_STAMP)
+bench: $(PROJECT_STAMP) $(DATA_STAMP) $(MLSERVER_STAMP) $(NANNYML_STAMP) $(SPARK_STAMP) java
 	@$(PYTHON) -m benchmarks
 
 docs: $(PROJECT_STAMP)

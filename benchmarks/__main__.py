@@ -27,6 +27,7 @@ MODULES = {
     "ingest_csv": "ingest",
     "ingest_one_file": "ingest_one_file",
     "ingest_memory_growth": "ingest",
+    "spark_ingest": "spark_ingest",
     "validate_clean": "validate_clean",
     "auc_gate": "auc_gate",
     "multiclass_gate": "multiclass_gate",

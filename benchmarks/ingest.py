@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -22,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.csv import WriteOptions, read_csv, write_csv
 
+from airflow_mlops.core.ports.connections import Connections, NoConnections
 from airflow_mlops.testing.peak_memory import peak_mb
 from benchmarks.row import Row
 
@@ -148,6 +151,13 @@ def run_measurement(name: str, project: Path) -> dict[str, float]:
 
 def of_ours(project: Path) -> float:
     """Ingest the partition into fresh stores and return the CPU seconds."""
+    return take_measured(project, time.process_time)
+
+
+def take_measured(
+    project: Path, clock: Callable[[], float], *, engine: str = "local", connections: Connections | None = None
+) -> float:
+    """Ingest the partition into fresh stores by an engine and return the seconds of a clock."""
     from airflow_mlops.core.data.take_snapshot import take_snapshot
     from airflow_mlops.core.declaration.loop import Loop
     from airflow_mlops.core.open_workspace import Stores, open_workspace
@@ -157,6 +167,7 @@ def of_ours(project: Path) -> float:
     kind = file_of(project).suffix.removeprefix(".")
     loop = Loop(
         model="bench",
+        engine=engine,
         owner="bench",
         train={"function": "none:none"},
         gates=[{"metric": "mae", "at_most": 1.0}],
@@ -169,15 +180,16 @@ def of_ours(project: Path) -> float:
         },
     )
     with tempfile.TemporaryDirectory(dir=project) as home:
-        workspace = open_workspace(loop, Stores.embedded(Path(home)), root=project, actor="bench")
+        stores = replace(Stores.embedded(Path(home)), connections=connections or NoConnections())
+        workspace = open_workspace(loop, stores, root=project, actor="bench")
         first = take_snapshot(workspace, FIRST)
         report = workspace.evidence.put({})
         publish_snapshot(
             workspace, first, ValidatedSnapshot(FIRST, first.version, first.digest, first.rows, first.rejected, report)
         )
-        began = time.process_time()
+        began = clock()
         manifest = take_snapshot(workspace, MEASURED)
-        spent = time.process_time() - began
+        spent = clock() - began
         if manifest.rejected or not manifest.profile:
             raise RuntimeError(f"{manifest.rejected} rows of the benchmark were rejected")
     return spent

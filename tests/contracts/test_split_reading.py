@@ -17,19 +17,23 @@ import pytest
 from airflow_mlops.core.data import spread_reading
 from airflow_mlops.core.data.delta_snapshots import DataFile, DeltaPartitions
 from airflow_mlops.core.data.take_snapshot import take_snapshot
+from airflow_mlops.core.declaration.loop import Loop
+from airflow_mlops.core.dry_run.try_partition import try_partition
 from airflow_mlops.core.engines.spark_splits import Hashes, Work
 from airflow_mlops.core.errors import EngineError, PartitionRefusedError, SourceUnreadableError
-from airflow_mlops.core.ports.connections import SparkAddress
+from airflow_mlops.core.ports.connections import NoConnections, SparkAddress
 from tests.spark.engines import facts, open_engine, open_engines, rows_of
 from tests.spark.test_ingest_on_spark import (
     CONTRACT,
+    FILES,
     KEYS,
     KINDS,
+    ROWS,
     compare_after_an_erasure,
     compare_engines,
     fields_of,
-    ingest,
 )
+from tests.spark.whole_loop import compare_loops
 
 SPLITS_OF_A_TASK = 2
 
@@ -150,13 +154,12 @@ def test_files_that_another_machine_wrote_into_its_own_folder_are_not_committed(
     assert list((tmp_path / "rows").rglob("*.parquet")) == []
 
 
-def test_the_engine_may_change_from_week_to_week(project: Path) -> None:
-    alone = open_engine(fields_of(KINDS["csv"].source), project, "local", home=project / "alone")
-    changing = {
-        engine: open_engine(fields_of(KINDS["csv"].source), project, engine, home=project / "changing")
-        for engine in ("local", "spark")
-    }
-    for engine, key in zip(("local", "spark", "local"), KEYS, strict=True):
-        ingest(alone, key)
-        ingest(changing[engine], key)
-    assert facts(changing["spark"]) == facts(alone)
+def test_a_loop_whose_engine_changes_from_week_to_week_has_the_same_ledger(tmp_path: Path) -> None:
+    compare_loops(tmp_path, ("local", "spark"))
+
+
+def test_a_partition_is_tried_in_one_process_without_a_cluster(project: Path) -> None:
+    loop = Loop(**fields_of(KINDS["csv"].source), engine="spark")
+    trial = try_partition(loop, root=project, connections=NoConnections(), secret="s" * 40, now=KEYS[2])
+    assert trial.refused is None
+    assert (trial.partition, trial.rows_in) == (KEYS[2], ROWS + FILES), "each file has a broken row"

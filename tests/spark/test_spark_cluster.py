@@ -138,24 +138,20 @@ def test_a_cluster_without_a_free_executor_is_said_after_the_declared_wait(clust
         open_session(cluster.address({"spark.executor.memory": "900g"}, wait=2.0))
 
 
-@pytest.mark.parametrize(("release", "seen"), [('__version__ = "0.0.9"\n', "0.0.9"), (None, "none")])
-def test_a_worker_with_another_version_or_none_is_refused_with_both(
-    release: str | None, seen: str, tmp_path: Path
-) -> None:
+def test_a_worker_with_another_version_or_none_is_refused_with_both(tmp_path: Path) -> None:
     package = tmp_path / "airflow_mlops"
     package.mkdir()
     (package / "__init__.py").touch()
-    if release is not None:
-        (package / "release.py").write_text(release)
-    address = SparkAddress("local[1]", {**ON_LOOPBACK, "spark.executorEnv.PYTHONPATH": str(tmp_path)})
-    with (
-        pytest.raises(
-            EngineError, match=f"has airflow-mlops {seen}, and this task has {__version__}: install"
-        ) as raised,
-        SparkSplits(address, count_splits(), 2) as answers,
-    ):
-        answers.reports(0)
-    assert not raised.value.retryable
+    release = package / "release.py"
+    release.write_text('__version__ = "0.0.9"\n')
+    settings = {"spark.executorEnv.PYTHONPATH": str(tmp_path), "spark.python.worker.reuse": "false"}
+    address = SparkAddress("local[1]", {**ON_LOOPBACK, **settings})
+    for seen in ("0.0.9", "none"):
+        message = f"has airflow-mlops {seen}, and this task has {__version__}: install"
+        with pytest.raises(EngineError, match=message) as raised, SparkSplits(address, count_splits(), 2) as answers:
+            answers.reports(0)
+        assert not raised.value.retryable
+        release.unlink(missing_ok=True)
 
 
 def test_without_java_the_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

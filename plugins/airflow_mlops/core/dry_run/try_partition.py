@@ -159,7 +159,8 @@ def try_partition(
 
 def _scratch_workspace(loop: Loop, root: Path, stores: Stores) -> tuple[Workspace, CountedSource]:
     """Return a workspace on scratch stores, and its source, which counts the rows that it gives."""
-    workspace = open_workspace(loop, stores, root=root, actor="try")
+    # In this process by whichever engine: the records are the same, and no worker sees the scratch folder.
+    workspace = open_workspace(loop.model_copy(update={"engine": "local"}), stores, root=root, actor="try")
     counted = CountedSource(workspace.source)
     return replace(
         workspace, ports=replace(workspace.ports, source=lambda: counted, experiments=NoExperiments)
