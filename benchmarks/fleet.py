@@ -1,9 +1,9 @@
 """Measure what several gateways behind a proxy answer for a second of CPU time, beside one gateway.
 
 Four replicas know each other and stand behind HAProxy, by the file of this repository; one gateway of the same version
-stands alone. For each gateway there are eight clients, which pause for random times after each answer: a gateway that is
-saturated answers many rows together, which is cheaper, so both are asked at a rate that two cores bear. The CPU time of
-the replicas counts, of their questions to each other and of the health checks too; that of the proxy is told beside it.
+stands alone. For each gateway there are eight clients, which pause for random times after each answer: a gateway that
+is saturated answers many rows together, which is cheaper, so both are asked at a rate that two cores bear. The CPU time
+of the replicas counts, of their questions to each other and of the health checks too; that of the proxy is told beside.
 """
 
 from __future__ import annotations

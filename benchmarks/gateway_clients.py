@@ -34,7 +34,7 @@ class Request:
 def ask(request: Request, count: int, *, pause_seconds: float = 0.0) -> Counter[bytes]:
     """Send a request ``count`` times by eight clients; return the counts of each status and body.
 
-    After an answer a client waits for ``pause_seconds`` on average, by chance: answered together they would ask together.
+    After an answer a client waits for ``pause_seconds`` on average, at random: clients in step would ask together.
     """
     return asyncio.run(_ask(request, count, pause_seconds))
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 3.0
 UNREADY_SECONDS = 1.0
 """Seconds between two looks of a replica that is not ready."""
-LARGEST_BYTES = 1 << 20
+LARGEST_BYTES = 8 << 20
 
 
 class Answer(Enum):
@@ -49,13 +49,17 @@ class Answer(Enum):
 
 @dataclass(frozen=True)
 class ReplicaState:
-    """The traffic of another replica, which may still load it, and the id of its process."""
+    """The traffic of another replica, which may still load it, and the id of its process.
+
+    ``applied_at`` is the time of :func:`time.monotonic` here at which that traffic was applied there.
+    """
 
     url: str
     process: str
     traffic: Traffic
     versions: tuple[ServedVersion, ...]
     tripped: str | None
+    applied_at: float
 
     @classmethod
     def from_dict(cls, url: str, values: Mapping[str, Any]) -> ReplicaState:
@@ -63,10 +67,9 @@ class ReplicaState:
         try:
             versions = tuple(ServedVersion.from_dict(version) for version in values["versions"])
             tripped = values["tripped"]
-            return cls(
-                url, str(values["process"]), parse_traffic(values["traffic"]), versions, tripped and str(tripped)
-            )
-        except (KeyError, TypeError, AttributeError) as error:
+            traffic, applied_at = parse_traffic(values["traffic"]), time.monotonic() - float(values["seconds"])
+            return cls(url, str(values["process"]), traffic, versions, tripped and str(tripped), applied_at)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RolloutError(f"{url} is no gateway of this release: {type(error).__name__}: {error}") from error
 
 
@@ -139,6 +142,8 @@ class OtherReplicas:
                 self._serving.problem = message
             return False
         self._saved = None
+        # The fleet has served this traffic for longer: a new replica must not make a rollout wait anew.
+        self._serving.served.counts.count_from(newest.applied_at)
         log.info("traffic of record %d was taken from %s", newest.traffic.order, newest.url)
         if newest.tripped:
             self._serving.trip(self._serving.served, f"{newest.url} has taken it out: {newest.tripped}")

@@ -165,6 +165,15 @@ class RequestCounts:
         self._champion, self._challenger = VersionCounts(width, seed=1), VersionCounts(width, seed=2)
         self._paired = ReservoirSample(2 * width, seed=3)
 
+    @property
+    def seconds(self) -> float:
+        """The seconds since the traffic was applied, those before a restart included."""
+        return time.monotonic() - self._began
+
+    def count_from(self, moment: float) -> None:
+        """Let the traffic be applied at a moment of :func:`time.monotonic`, if that is earlier."""
+        self._began = min(self._began, moment)
+
     def add(
         self,
         champion: Sequence[RowOutcome],
@@ -183,7 +192,7 @@ class RequestCounts:
         with self._lock:
             return {
                 "order": self.order,
-                "seconds": time.monotonic() - self._began,
+                "seconds": self.seconds,
                 "champion": self._champion.to_dict(),
                 "challenger": self._challenger.to_dict(),
                 "paired": plain_numbers(self._paired.items.reshape(-1, 2, self._width)),
@@ -194,7 +203,7 @@ class RequestCounts:
         with self._lock:
             return {
                 "order": np.array(self.order),
-                "seconds": np.array(time.monotonic() - self._began),
+                "seconds": np.array(self.seconds),
                 **nest("champion", self._champion.to_arrays()),
                 **nest("challenger", self._challenger.to_arrays()),
                 **nest("paired", self._paired.to_arrays()),

@@ -220,6 +220,7 @@ class Serving:
             "tripped": served.tripped,
             "problem": self.problem or (shadow.problem if shadow else None),
             "serving": self.ready,
+            "seconds": served.counts.seconds,
             "shadow_dropped": shadow.dropped if shadow else 0,
             "versions": [known[number].to_dict() for number in sorted(versions_in(served.traffic)) if number in known],
             "replica": self.replica_id,

@@ -67,8 +67,11 @@ def test_a_replica_that_joins_late_is_ready_with_the_traffic_in_force_and_nobody
 ) -> None:
     fleet.target(0, 1).prepare(project.version(2))
     fleet.target(0, 1).apply(CANARY)
+    wait_until(lambda: fleet.target(0).telemetry().seconds > 3)
+    served_for = fleet.target(0).telemetry().seconds
     fleet.replicas[2].start(until="/ready")
     assert fleet.target(0, 1, 2).observe() == CANARY
+    assert fleet.target(2).telemetry().seconds > served_for, "a replica that joins makes no stage wait anew"
     keys = [row(f"k{number}") for number in range(100)]
     assert fleet.replicas[2].predict(keys) == fleet.replicas[0].predict(keys)
 
