@@ -24,6 +24,7 @@ ERRORS: dict[str, type[Exception]] = {
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.line.replace(" ", "_"))
+@pytest.mark.bad_input
 def test_what_arrives_has_the_outcome_that_is_promised(case: Case, open_world: Open) -> None:
     world = open_world(case)
     usual = world.contract

@@ -40,6 +40,7 @@ def put(world: World, content: bytes | None) -> None:
 
 
 @pytest.mark.parametrize("case", LABELS, ids=lambda case: case.line.replace(" ", "_"))
+@pytest.mark.bad_input
 def test_a_delivery_of_labels_has_the_outcome_that_is_promised(
     case: LabelCase, tmp_path: Path, seeded: Callable[[SourceKind, bool], World]
 ) -> None:

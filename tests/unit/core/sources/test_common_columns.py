@@ -90,6 +90,7 @@ def test_parts_of_one_type_keep_it(tmp_path: Path) -> None:
         (pa.array([b"1"]), pa.array(["1"]), "column 'x' is string, there it is binary"),
     ],
 )
+@pytest.mark.bad_input("refused")
 def test_another_kind_is_refused_with_both_files_and_the_column(
     tmp_path: Path, first: pa.Array, second: pa.Array, words: str
 ) -> None:

@@ -160,6 +160,7 @@ def test_rows_in_are_rows_out_and_rows_set_aside(tmp_path: Path) -> None:
         (b"a," * 20_000, "its header has 20,001 columns; the limit is 10,000"),
     ],
 )
+@pytest.mark.bad_input("refused")
 def test_what_is_no_csv_is_unreadable_in_plain_words(tmp_path: Path, content: bytes, reason: str) -> None:
     message = refusal_of(tmp_path, content)
     assert re.search(reason, message), message
@@ -342,6 +343,7 @@ def test_a_stray_quote_costs_its_own_line_and_no_other(tmp_path: Path) -> None:
         ('1,"2\n3,"4\n' + "5,6\n" * 400_000, ["5"] * 400_000, [2, 3]),
     ],
 )
+@pytest.mark.bad_input("quarantined")
 def test_what_the_grammar_does_not_allow_is_set_aside_line_by_line(
     tmp_path: Path, content: str, kept: list[str], lines: list[int]
 ) -> None:

@@ -390,6 +390,7 @@ def test_a_column_of_the_contract_that_no_record_has_refuses_the_partition() -> 
         (b'"text"', "as a whole it is not a list of records"),
     ],
 )
+@pytest.mark.bad_input("refused")
 def test_what_is_no_json_is_unreadable(body: bytes, reason: str) -> None:
     with small_service(lambda *_: Answer(body)) as service, pytest.raises(SourceUnreadableError) as caught:
         read_all(build_source(service))

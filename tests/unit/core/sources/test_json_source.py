@@ -54,6 +54,7 @@ def test_values_keep_their_digits_and_a_null_is_a_null(tmp_path: Path) -> None:
         ('{"a": "\\ud800"}', "holds half of a character (a lone surrogate)"),
     ],
 )
+@pytest.mark.bad_input("quarantined")
 def test_a_broken_line_goes_to_quarantine_with_its_number(tmp_path: Path, line: str | bytes, reason: str) -> None:
     rows, broken = read(tmp_path, '{"a": "1"}', "", line, '{"a": "2"}')
     assert [row["a"] for row in rows] == ["1", "2"]

@@ -156,6 +156,7 @@ def test_categories_arrive_as_the_values_they_stand_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 4, 20, 0.3, 0.7, 0.999])
+@pytest.mark.bad_input("refused")
 def test_a_truncated_parquet_file_is_unreadable_and_named(tmp_path: Path, kept: float) -> None:
     source = ParquetFiles("{partition}.parquet", root=tmp_path)
     path = source.path(KEY)

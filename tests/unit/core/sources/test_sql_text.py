@@ -110,6 +110,7 @@ def test_a_select_that_only_reads_is_accepted_in_the_dialect_of_its_driver(drive
         (SQL_SERVER, "SELECT NEXT VALUE FOR s", "NEXT VALUE FOR"),
     ],
 )
+@pytest.mark.bad_input("refused")
 def test_a_statement_that_can_write_or_lock_is_refused_by_its_syntax_tree(driver: str, query: str, part: str) -> None:
     with pytest.raises(DeclarationError) as refusal:
         require_select(query, driver)
