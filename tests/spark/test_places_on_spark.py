@@ -28,7 +28,7 @@ ACCESS = {"key": "x", "secret": "y", "region": "us-east-1"}
 def endpoint() -> Iterator[str]:
     """Return the address of an object store with two empty buckets."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
@@ -44,7 +44,7 @@ def store(endpoint: str) -> S3FileSystem:
         endpoint_override=endpoint,
         allow_bucket_creation=True,
     )
-    for bucket in ("in", "lakes"):
+    for bucket in ("deliveries", "lakes"):
         files.create_dir(bucket)
     return files
 
@@ -62,9 +62,9 @@ def test_rows_go_from_s3_to_s3_by_the_connections_of_airflow(
     (tmp_path / "contract.yaml").write_text(json.dumps(CONTRACT))
     for key in KEYS[:2]:
         for place, rows in enumerate(parts_of(key)):
-            with store.open_output_stream(f"in/{key[:10]}/{place}.csv") as stream:
+            with store.open_output_stream(f"deliveries/{key[:10]}/{place}.csv") as stream:
                 stream.write(as_csv(rows, f"broken {place}"))
-    fields = fields_of({"kind": "csv", "uri": "s3://in/{partition}/*.csv", "conn_id": "shop"})
+    fields = fields_of({"kind": "csv", "uri": "s3://deliveries/{partition}/*.csv", "conn_id": "shop"})
 
     def open_at(engine: str) -> Workspace:
         lake = Lake(f"s3://lakes/{engine}", {**ACCESS, "endpoint": endpoint})

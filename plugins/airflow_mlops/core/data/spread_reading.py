@@ -130,7 +130,8 @@ class SpreadReading(PartitionReading):
     def _read(self, tables: tuple[DeltaPartitions, DeltaPartitions] | None) -> None:
         """Read the splits on executors, merge their counts, and judge the partition as a whole."""
         with self._spread(self._split_pass(tables).read) as answers:
-            reports = [SplitReport.decode(content) for _, _, content in answers.reports(REPORT)]
+            messages = answers.reports(REPORT, SAMPLE)
+            reports = [SplitReport.decode(content) for kind, _, content in messages if kind == REPORT]
             self._good = [report.good for report in reports if report.good is not None]
             self._bad = [report.bad for report in reports if report.bad is not None]
             for report in reports:
@@ -141,7 +142,7 @@ class SpreadReading(PartitionReading):
                 report.raise_error()
             self._splits.check([report.notes for report in reports])
             if self.profiler is not None:
-                for _, _, content in answers.reports(SAMPLE):
+                for content in (content for kind, _, content in messages if kind == SAMPLE):
                     self.profiler.merge_sample(*decode_sample(content))
                 self._duplicates = answers.surplus(REST)
             broken = [row for report in reports for row in report.notes.broken]

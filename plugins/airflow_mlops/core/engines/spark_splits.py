@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ class SparkSplits:
         self._address, self._work, self._count = address, work, count
         self._session = open_session(address)
         self._answers: DataFrame | None = None
+        self._repeats: DataFrame | None = None
 
     def __enter__(self) -> SparkSplits:
         from pyspark.serializers import CPickleSerializer
@@ -83,8 +85,11 @@ class SparkSplits:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._answers is not None and error is None:
-            self._answers.unpersist()
+        # Spark would answer the same work from what it has kept; a cluster that is gone has let go of it.
+        for kept in (self._repeats, self._answers):
+            if kept is not None:
+                with suppress(Exception):
+                    kept.unpersist()
 
     def reports(self, *kinds: int) -> list[tuple[int, int, bytes]]:
         """Return kind, split and content of every report of some kinds, in the order of the splits.
@@ -106,12 +111,12 @@ class SparkSplits:
 
     def duplicates(self, kind: int) -> Hashes:
         """Return the hashes of a kind that occur more than once, in ascending order."""
-        rows = self._ask(lambda answers: _repeated(answers, kind).select("hash"))
+        rows = self._ask(lambda answers: self._repeated(answers, kind).select("hash"))
         return np.sort(np.asarray(rows.column("hash").to_numpy(), np.int64).view(np.uint64))
 
     def surplus(self, kind: int) -> int:
         """Return the number of hashes of a kind that repeat an earlier one: all but the first of each."""
-        rows = self._ask(lambda answers: _repeated(answers, kind).selectExpr("sum(count - 1) AS surplus"))
+        rows = self._ask(lambda answers: self._repeated(answers, kind).selectExpr("sum(count - 1) AS surplus"))
         return rows.column("surplus")[0].as_py() or 0
 
     def _ask(self, question: Callable[[DataFrame], DataFrame]) -> pa.Table:
@@ -119,9 +124,12 @@ class SparkSplits:
         with watch_cluster(self._session, self._address):
             return question(self._answers).toArrow()
 
-
-def _repeated(answers: DataFrame, kind: int) -> DataFrame:
-    return answers.where(f"kind = {kind}").groupBy("hash").count().where("count > 1")
+    def _repeated(self, answers: DataFrame, kind: int) -> DataFrame:
+        """Return the hashes of a kind that repeat; those of all kinds go through one shuffle, at the first question."""
+        if self._repeats is None:
+            counts = answers.where("hash IS NOT NULL").groupBy("kind", "hash").count()
+            self._repeats = counts.where("count > 1").persist()
+        return self._repeats.where(f"kind = {kind}")
 
 
 def _checked(packed: bytes, versions: dict[str, str]) -> Callable[[Iterator[Any]], Iterator[Any]]:
