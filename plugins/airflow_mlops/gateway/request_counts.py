@@ -171,7 +171,7 @@ class RequestCounts:
         return time.monotonic() - self._began
 
     def count_from(self, moment: float) -> None:
-        """Let the traffic be applied at a moment of :func:`time.monotonic`, if that is earlier."""
+        """Move the time at which the traffic was applied back to one of :func:`time.monotonic`, never forward."""
         self._began = min(self._began, moment)
 
     def add(
