@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
 from airflow_mlops.core.declaration.loop import Loop
@@ -18,6 +18,8 @@ from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.connections import AirflowConnections
+from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
+from airflow_mlops.testing.gateway_process import free_port
 from tests.spark.engines import LOCAL, facts, rows_of
 from tests.spark.test_ingest_on_spark import CONTRACT, KEYS, as_csv, fields_of, ingest, parts_of
 
@@ -25,14 +27,17 @@ ACCESS = {"key": "x", "secret": "y", "region": "us-east-1"}
 
 
 @pytest.fixture
-def endpoint() -> Iterator[str]:
-    """Return the address of an object store with two empty buckets."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def endpoint(tmp_path: Path) -> Iterator[str]:
+    """Return the address of an empty object store, in a process of its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    child = start_child("moto", command, dict(os.environ), tmp_path / "moto.log")
+    try:
+        wait_until_ready(child, lambda: "Running on" in child.log.read_text(), timeout_seconds=120)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop_sessions([child.pid], patience_seconds=2)
+        child.process.wait()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ SENTENCE = r"engine: is spark, which needs PySpark, .* pip install 'airflow-mlop
 
 @pytest.fixture
 def no_pyspark(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing of this name be found, whether it is installed here or not."""
+    """Hide PySpark, whether it is installed here or not."""
     find = PathFinder.find_spec
 
     def find_others(name: str, *places: Any) -> ModuleSpec | None:
