@@ -50,7 +50,7 @@ def canary(place: str) -> str:
 
 
 def connect(conn_id: str, **fields: Any) -> None:
-    """Let Airflow know a connection; its password is a canary unless it is given."""
+    """Write a connection into the environment; its password is a canary unless it is given."""
     described = {"password": canary(conn_id.replace("_", "-")), "login": "ann", **fields}
     os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(described)
 
@@ -105,7 +105,7 @@ class Services:
         return self.server.uri("shop", "psycopg").replace("postgresql+psycopg", "postgresql")
 
     def connect(self) -> None:
-        """Let Airflow know all of them, each with its canary."""
+        """Write the connection of each into the environment, with its canary."""
         connect("warehouse", **self.database, schema="shop")
         connect("mlops_ledger", **self.database, schema="ledger")
         connect("mlops_lake", **self.store)

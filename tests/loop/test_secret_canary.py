@@ -24,13 +24,14 @@ from tests.loop.receivers import span_collector, webhook
 from tests.loop.test_warehouse_and_object_store import answers
 
 HOUSE = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(1800)  # some sixty tasks, each a process, and minutes where others have the cores
 FORMS = (CANARY.encode(), base64.b64encode(f"ann:{CANARY}".encode())[:16])
 """A canary as it is, and as the header of basic authentication begins with it."""
 
 
 @dataclass
 class History:
-    """What a loop has left behind whose connections hold canaries, by the place where somebody may read it."""
+    """Everything that a loop with canaries in its connections has left behind, by the place where it is read."""
 
     phases: dict[str, dict[str, int]]
     places: dict[str, bytes]
@@ -60,8 +61,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
             **spans.environment,
         }
-        told, printed, commands = run_history(folder, endpoint, f"http://127.0.0.1:{chat.port}", settings)
-        left = json.loads(told)
+        answer, printed, commands = run_history(folder, endpoint, f"http://127.0.0.1:{chat.port}", settings)
+        left = json.loads(answer)
         yield History(
             phases=left["phases"],
             headers=chat.headers,
@@ -119,8 +120,8 @@ def content_of(folder: Path, pattern: str = "*") -> bytes:
 
 def lake_content(files: S3FileSystem) -> bytes:
     """Return the content of every object in the lake."""
-    found: list[Any] = files.get_file_info(FileSelector("lake", recursive=True))
-    return b"\n".join(files.open_input_stream(info.path).read() for info in found if info.is_file)
+    objects: list[Any] = files.get_file_info(FileSelector("lake", recursive=True))
+    return b"\n".join(files.open_input_stream(info.path).read() for info in objects if info.is_file)
 
 
 def test_the_loop_succeeded_and_failed_with_the_canaries_in_use(history: History) -> None:
