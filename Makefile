@@ -11,6 +11,7 @@
 #   make step      the tests of a fit where Airflow is not, in an environment of its own
 #   make gateway   the tests of a gateway where Airflow is not, in an environment of its own
 #   make kserve    the tests of KServe's client against the gateway, in an environment of its own
+#   make celery    a loop on two workers without a shared disk, one of them killed, in an environment of its own
 #   make site      the pages as a site with a search, in build/site; read by a browser
 #   make wheel     the tutorial with the wheel alone, a clone without it, and both, in an environment of their own
 #   make torch     the example of a network of PyTorch, by pip in an environment of its own; no part of CI
@@ -28,7 +29,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus haproxy java test e2e drill feast spark step gateway kserve wheel site torch check bench docs screenshots lock clean
+.PHONY: help env data demo chromium prometheus haproxy java test e2e drill feast spark step gateway kserve celery wheel site torch check bench docs screenshots lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -67,6 +68,9 @@ GATEWAY_STAMP := $(GATEWAY_VENV)/installed-$(call checksum,requirements-gateway.
 # KServe's own client, which holds pandas below 3 and psutil below 6.
 KSERVE_VENV := .venv-kserve
 KSERVE_STAMP := $(KSERVE_VENV)/installed-$(call checksum,requirements-kserve.lock)
+# Airflow's executor on Celery, and the Redis that it needs.
+CELERY_VENV := .venv-celery
+CELERY_STAMP := $(CELERY_VENV)/installed-$(call checksum,requirements-celery.lock)-$(call checksum,pyproject.toml)
 # What a person installs: the versions of requirements.lock. The tests build the wheel, and put it in or take it out.
 WHEEL_VENV := .venv-wheel
 WHEEL_STAMP := $(WHEEL_VENV)/installed-$(call checksum,requirements.lock)
@@ -277,6 +281,19 @@ $(KSERVE_STAMP): requirements-kserve.lock | $(TOOLS_STAMP)
 kserve: $(PROJECT_STAMP) $(KSERVE_STAMP)
 	@$(PYTHON) -m pytest tests/kserve $(PYTEST)
 
+$(CELERY_STAMP): requirements-celery.lock pyproject.toml | $(TOOLS_STAMP)
+	@echo "==> environment $(CELERY_VENV) from requirements-celery.lock"
+	@$(CELERY_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	  || $(UV) venv --quiet --clear --python $(TOOLS)/bin/python $(CELERY_VENV)
+	@$(UV) pip sync --quiet --python $(CELERY_VENV)/bin/python --require-hashes --compile-bytecode \
+	  --build-constraints requirements-celery.lock requirements-celery.lock
+	@$(UV) pip install --quiet --python $(CELERY_VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@rm -f $(CELERY_VENV)/installed-*
+	@touch $@
+
+celery: $(CELERY_STAMP)
+	@$(CELERY_VENV)/bin/python -m pytest tests/many_workers $(PYTEST)
+
 $(WHEEL_STAMP): requirements.lock | $(TOOLS_STAMP)
 	@echo "==> environment $(WHEEL_VENV) from requirements.lock"
 	@$(WHEEL_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -372,19 +389,21 @@ lock: $(TOOLS_STAMP)
 	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra spark --group test --group build \
 	  --constraints requirements-dev.lock --output-file requirements-spark.lock
+	@$(RESOLVE) pyproject.toml requirements-celery.in --extra postgres --extra amazon --extra gateway --group test --group build \
+	  --constraints requirements-dev.lock --output-file requirements-celery.lock
 	@$(RESOLVE) requirements-kserve.in --output-file requirements-kserve.lock
 	@$(RESOLVE) requirements-site.in --output-file requirements-site.lock
 	@$(RESOLVE) requirements-tools.in --output-file requirements-tools.lock
 	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
 	@for python in 3.12 3.13; do \
 	  for lock in requirements-dev.lock requirements-feast.lock requirements-spark.lock requirements-step.lock requirements-gateway.lock \
-	    requirements-kserve.lock requirements-site.lock; do \
+	    requirements-kserve.lock requirements-celery.lock requirements-site.lock; do \
 	    $(UV) pip compile --quiet --no-header --python-version $$python $$lock --output-file /dev/null; \
 	  done; \
 	done
 	@wc -l requirements*.lock
 
 clean:
-	@rm -rf build dist include/data .venv .venv-feast .venv-spark .venv-step .venv-gateway .venv-kserve .venv-wheel .venv-site .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	@rm -rf build dist include/data .venv .venv-feast .venv-spark .venv-step .venv-gateway .venv-kserve .venv-celery .venv-wheel .venv-site .venv-torch .venv-mlserver .venv-nannyml .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 	  .coverage htmlcov
 	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
