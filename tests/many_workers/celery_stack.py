@@ -32,7 +32,13 @@ BUCKET = "company"
 
 
 class AuthenticatedStack(LocalStack):
-    """A stack whose MLflow asks for a user and a password."""
+    """A stack whose MLflow asks for a user and a password, which the connection of the registry has."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        registry = {"conn_type": "http", "host": "127.0.0.1", "port": self.settings.mlflow_port}
+        registry |= {"login": MLFLOW_USER, "password": MLFLOW_PASSWORD}
+        self._extra["AIRFLOW_CONN_MLOPS_REGISTRY"] = json.dumps(registry)
 
     def _mlflow_command(self) -> list[str]:
         return [*super()._mlflow_command(), "--app-name", "basic-auth"]
@@ -163,8 +169,6 @@ class ManyWorkers:
             "AIRFLOW_CONN_MLOPS_SIGNING": json.dumps({"conn_type": "generic", "password": new_private_key()}),
             "MLFLOW_AUTH_CONFIG_PATH": str(config),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key for the sessions of a test",
-            "MLFLOW_TRACKING_USERNAME": MLFLOW_USER,
-            "MLFLOW_TRACKING_PASSWORD": MLFLOW_PASSWORD,
         }
 
 
