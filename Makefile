@@ -389,7 +389,7 @@ lock: $(TOOLS_STAMP)
 	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra spark --group test --group build \
 	  --constraints requirements-dev.lock --output-file requirements-spark.lock
-	@$(RESOLVE) pyproject.toml requirements-celery.in --extra postgres --extra amazon --extra gateway --group test --group build \
+	@$(RESOLVE) pyproject.toml requirements-celery.in --extra postgres --extra amazon --extra gateway --extra demo --group test --group build \
 	  --constraints requirements-dev.lock --output-file requirements-celery.lock
 	@$(RESOLVE) requirements-kserve.in --output-file requirements-kserve.lock
 	@$(RESOLVE) requirements-site.in --output-file requirements-site.lock

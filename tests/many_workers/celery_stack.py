@@ -68,12 +68,11 @@ class ManyWorkers:
         )
 
     def __enter__(self) -> Self:
-        self._serve("redis", [redis_program(), "--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", ""])
-        wait_until_ready(self._servers[-1], self._redis_answers, timeout_seconds=60)
-        self._serve("s3", [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self._s3_port)])
-        wait_until_ready(self._servers[-1], lambda: answers(self.endpoint), timeout_seconds=120)
-        self.files.create_dir(BUCKET)
-        self.stack.start()
+        try:
+            self._start()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(
@@ -84,6 +83,14 @@ class ManyWorkers:
         stop_sessions([child.pid for child in self._servers])
         for child in (*self._workers.values(), *self._servers):
             child.process.wait()
+
+    def _start(self) -> None:
+        self._serve("redis", [redis_program(), "--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", ""])
+        wait_until_ready(self._servers[-1], self._redis_answers, timeout_seconds=60)
+        self._serve("s3", [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self._s3_port)])
+        wait_until_ready(self._servers[-1], lambda: answers(self.endpoint), timeout_seconds=120)
+        self.files.create_dir(BUCKET)
+        self.stack.start()
 
     @property
     def files(self) -> S3FileSystem:
