@@ -44,8 +44,8 @@ def print_table(summary: dict[str, Any]) -> None:
     for model in summary["loops"]:
         print(speed_line(model, summary[model]["seconds_from_alarm_to_live"]))
     print(
-        f"failed tasks {summary['failed_tasks']} of {summary['tasks']}, ledgers verified: "
-        f"{summary['ledger_verified']}, {summary['minutes']:.1f} min"
+        f"failed tasks {summary['failed_tasks']} of {summary['tasks']}, refused candidates "
+        f"{summary['refused_candidates']}, ledgers verified: {summary['ledger_verified']}, {summary['minutes']:.1f} min"
     )
 
 

@@ -14,7 +14,7 @@ from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.record import AnyRecord, Record, verify_chain
 from airflow_mlops.core.ledger.rollout_details import Promoted, RolledBack, StageAnalysed
 from airflow_mlops.core.ledger.state import LoopState
-from airflow_mlops.core.ledger.training_details import CandidateRegistered, RetrainDecided
+from airflow_mlops.core.ledger.training_details import CandidateRefused, CandidateRegistered, RetrainDecided
 from airflow_mlops.core.ledger.watch_details import DriftJudged, PerformanceJudged
 from airflow_mlops.core.registry.load import load_version
 from airflow_mlops.core.training.predict import predict
@@ -28,6 +28,8 @@ from airflow_mlops.testing.airflow_client import AirflowClient
 D = TypeVar("D", bound=Details)
 COMPARED = ("loop", "never_retrained")
 """The two models of each week: the champion of that time, and the first one."""
+GATE = ("gate", "failed")
+"""The task, and its state, that end a training whose candidate is refused."""
 
 
 def summarise(workspaces: list[Workspace], client: AirflowClient, *, minutes: float) -> dict[str, Any]:
@@ -36,14 +38,29 @@ def summarise(workspaces: list[Workspace], client: AirflowClient, *, minutes: fl
     for workspace in workspaces:
         verify_chain(workspace.ledger.records())
     figures = {workspace.loop.model: summarise_loop(workspace, instances) for workspace in workspaces}
+    refused = sum(len(list(workspace.ledger.records(CandidateRefused))) for workspace in workspaces)
     return {
         **{model: summary["numbers"] for model, summary in figures.items()},
         "loops": {model: summary["comparison"] for model, summary in figures.items()},
-        "failed_tasks": sum(instance["state"] in ("failed", "upstream_failed") for instance in instances),
+        "failed_tasks": unexpected_failures(instances, refused),
+        "refused_candidates": refused,
         "tasks": len(instances),
         "ledger_verified": True,
         "minutes": round(minutes, 2),
     }
+
+
+def unexpected_failures(instances: list[dict[str, Any]], refused: int) -> int:
+    """Return the number of failed tasks but for those of trainings whose candidate was refused, as the ledger has it.
+
+    A refusal is a failed task of the gate, by design. If there are more or fewer of these than refusals in the ledger,
+    every failed task counts.
+    """
+    failed = [instance for instance in instances if instance["state"] in ("failed", "upstream_failed")]
+    gates = {(task["dag_id"], task["dag_run_id"]) for task in failed if (task["task_id"], task["state"]) == GATE}
+    if len(gates) != refused:
+        return len(failed)
+    return sum((task["dag_id"], task["dag_run_id"]) not in gates for task in failed)
 
 
 def summarise_loop(workspace: Workspace, instances: list[dict[str, Any]]) -> dict[str, Any]:
