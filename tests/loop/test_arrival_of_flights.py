@@ -79,6 +79,7 @@ def test_the_figures_of_the_demo_are_those_of_scikit_learn(
             "loops": {"flight_arrival": comparison},
             "flight_arrival": summary["numbers"],
             "failed_tasks": 0,
+            "refused_candidates": 0,
             "tasks": 0,
             "ledger_verified": True,
             "minutes": 0.0,
