@@ -12,6 +12,7 @@
 #   make gateway   the tests of a gateway where Airflow is not, in an environment of its own
 #   make kserve    the tests of KServe's client against the gateway, in an environment of its own
 #   make celery    a loop on two workers without a shared disk, one of them killed, in an environment of its own
+#   make images    the steps of each image of docker/, in environments of their own, and the commands that start in them
 #   make site      the pages as a site with a search, in build/site; read by a browser
 #   make wheel     the tutorial with the wheel alone, a clone without it, and both, in an environment of their own
 #   make torch     the example of a network of PyTorch, by pip in an environment of its own; no part of CI
@@ -29,7 +30,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus haproxy java test e2e drill feast spark step gateway kserve celery wheel site torch check bench docs screenshots lock clean
+.PHONY: help env data demo chromium prometheus haproxy java test e2e drill feast spark step gateway kserve celery images wheel site torch check bench docs screenshots lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -294,6 +295,9 @@ $(CELERY_STAMP): requirements-celery.lock pyproject.toml | $(TOOLS_STAMP)
 celery: $(CELERY_STAMP)
 	@$(CELERY_VENV)/bin/python -m pytest tests/many_workers $(PYTEST)
 
+images: $(PROJECT_STAMP)
+	@$(PYTHON) -m pytest tests/images $(PYTEST)
+
 $(WHEEL_STAMP): requirements.lock | $(TOOLS_STAMP)
 	@echo "==> environment $(WHEEL_VENV) from requirements.lock"
 	@$(WHEEL_VENV)/bin/python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -380,6 +384,8 @@ lock: $(TOOLS_STAMP)
 	  --extra iceberg --extra excel --extra mysql --extra lightgbm --extra xgboost --extra catboost --extra optuna --extra openlineage \
 	  --group test --group servers --group doors --group browser --group check --group build --output-file requirements-dev.lock
 	@$(RESOLVE) pyproject.toml --extra postgres --extra metrics --constraints requirements-dev.lock --output-file requirements.lock
+	@$(RESOLVE) pyproject.toml requirements-workers.in --extra postgres --extra amazon --extra metrics \
+	  --constraints requirements-dev.lock --output-file requirements-workers.lock
 	@$(RESOLVE) requirements-step.in --constraints requirements-dev.lock --output-file requirements-step.lock
 	@$(RESOLVE) requirements-gateway.in --constraints requirements-dev.lock --output-file requirements-gateway.lock
 	@for peer in mlserver nannyml; do \
@@ -397,7 +403,7 @@ lock: $(TOOLS_STAMP)
 	@if grep -nE '://|^-|^/| @ ' requirements*.lock; then echo "make: a lock holds an address or a path" >&2; exit 1; fi
 	@for python in 3.12 3.13; do \
 	  for lock in requirements-dev.lock requirements-feast.lock requirements-spark.lock requirements-step.lock requirements-gateway.lock \
-	    requirements-kserve.lock requirements-celery.lock requirements-site.lock; do \
+	    requirements-kserve.lock requirements-celery.lock requirements-workers.lock requirements-site.lock; do \
 	    $(UV) pip compile --quiet --no-header --python-version $$python $$lock --output-file /dev/null; \
 	  done; \
 	done

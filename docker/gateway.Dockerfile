@@ -10,9 +10,10 @@ ENV PYTHONUNBUFFERED=1 \
 
 WORKDIR /opt/gateway
 
-# The packages change seldom and the code often: two layers. Every package is checked against its hash.
+# The packages change seldom and the code often: two layers. Every package is checked
+# against its hash. The lock is whole: without --no-deps pip refuses a dependency whose extra the lock does not repeat.
 COPY requirements-gateway.lock ./
-RUN pip install --require-hashes --only-binary :all: --requirement requirements-gateway.lock
+RUN pip install --require-hashes --no-deps --only-binary :all: --requirement requirements-gateway.lock
 
 # The declarations, contracts and feature functions of the project are what requests are held to.
 COPY plugins/airflow_mlops ./plugins/airflow_mlops

@@ -1,24 +1,25 @@
-"""The manifests of several gateways agree with the schemas of Kubernetes, the image and the gateway's command line."""
+"""The manifests agree with the schemas of Kubernetes, with the images and with the gateway's command line."""
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
+from airflow_mlops.core.declaration.resources import Resources
 from airflow_mlops.gateway.metrics_page import PREFIX
 from airflow_mlops.gateway.settings import CONTROL_TOKEN, TOKEN, add_arguments, read_peers
+from tests.unit.docker.kubernetes_objects import SCHEMAS, problems
 
 HOUSE = Path(__file__).parents[3]
 MANIFESTS = HOUSE / "docker" / "kubernetes" / "gateway.yaml"
-SCHEMAS: dict[str, Any] = json.loads((Path(__file__).parent / "kubernetes_schemas" / "v1.37.json").read_text())
+PODS = sorted((HOUSE / "docker" / "kubernetes" / "pods").glob("*.yaml"))
+VALUES = HOUSE / "docker" / "kubernetes" / "values.yaml"
 GATEWAY_DOCKERFILE = (HOUSE / "docker" / "gateway.Dockerfile").read_text(encoding="utf-8")
 
 
@@ -34,12 +35,6 @@ def pod(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the template of the pods."""
     template: dict[str, Any] = manifests["StatefulSet/bakery-gateway"]["spec"]["template"]
     return template
-
-
-def problems(manifest: dict[str, Any]) -> list[str]:
-    """Return the errors of a manifest by the schema of its kind."""
-    schema = {**SCHEMAS["kinds"][manifest["kind"]], "$defs": SCHEMAS["$defs"]}
-    return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(manifest)]
 
 
 def test_each_object_is_as_kubernetes_reads_it(manifests: dict[str, dict[str, Any]]) -> None:
@@ -118,3 +113,55 @@ def test_budget_and_autoscaler_are_of_these_pods_and_of_a_metric_that_the_gatewa
     (rule,) = rules["rules"]["custom"]
     assert rule["name"]["as"] == latency
     assert f"{PREFIX}_seconds_bucket" in rule["seriesQuery"]
+
+
+def test_there_is_a_template_for_fits_and_one_for_rows() -> None:
+    assert [path.stem for path in PODS] == ["fit", "rows"]
+
+
+@pytest.mark.parametrize("path", PODS, ids=lambda path: path.stem)
+def test_a_template_is_a_pod_of_the_image_that_the_chart_is_told(path: Path) -> None:
+    template, values = (yaml.safe_load(each.read_text(encoding="utf-8")) for each in (path, VALUES))
+    assert problems(template) == []
+    (container,) = template["spec"]["containers"]
+    assert container["name"] == "base", "Airflow puts the task into the container of this name"
+    assert container["image"] == "{repository}:{tag}".format(**values["images"]["airflow"])
+    assert container["envFrom"] == yaml.safe_load(values["extraEnvFrom"])
+    told = {each["name"]: each["value"] for each in values["env"]}
+    assert {each["name"]: each["value"] for each in container["env"]} == {
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        **told,
+    }
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted.keys() == {volume["name"] for volume in template["spec"]["volumes"]}
+    dockerfile = (HOUSE / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    home = re.search(r"AIRFLOW_HOME=(\S+)", dockerfile)
+    user = re.search(r"^USER (\d+)$", dockerfile, re.MULTILINE)
+    assert home is not None
+    assert user is not None
+    assert mounted == {"config": f"{home.group(1)}/airflow.cfg", "logs": f"{home.group(1)}/logs"}
+    assert template["spec"]["securityContext"]["runAsUser"] == int(user.group(1))
+
+
+@pytest.mark.parametrize("path", PODS, ids=lambda path: path.stem)
+def test_the_declaration_above_a_template_is_one_that_the_loop_takes(path: Path) -> None:
+    comment = "\n".join(
+        line.removeprefix("#").removeprefix(" ")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
+    )
+    declared = yaml.safe_load(comment[comment.index("resources:") : comment.index("The names")])
+    (stage,) = declared["resources"]
+    config = Resources(**declared["resources"]).task_args(stage)["executor_config"]
+    assert config == {"pod_template_file": f"/opt/airflow/pods/{path.name}"}
+
+
+def test_small_tasks_get_less_than_the_templates_ask_for() -> None:
+    def memory(resources: dict[str, Any]) -> int:
+        return int(resources["requests"]["memory"].removesuffix("Gi"))
+
+    values = yaml.safe_load(VALUES.read_text(encoding="utf-8"))
+    small = memory(values["workers"]["kubernetes"]["resources"])
+    for path in PODS:
+        (container,) = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]["containers"]
+        assert memory(container["resources"]) > small
