@@ -112,6 +112,22 @@ class FitPlaceError(MlopsError):
     retryable = True
 
 
+class FitUnderWayError(MlopsError):
+    """A fit elsewhere has not ended, and its runner was told not to wait.
+
+    Parameters
+    ----------
+    job : str
+        The name of the job.
+    first : int
+        The number of the first job that this task has waited for.
+    """
+
+    def __init__(self, job: str, first: int) -> None:
+        super().__init__(f"job {job} has not ended")
+        self.job, self.first = job, first
+
+
 class GateError(MlopsError):
     """A candidate failed its gates."""
 

@@ -62,16 +62,20 @@ def endpoint_dataset(workspace: Workspace) -> DatasetName:
     return http_dataset(gateway_urls(gateway_connection(model))[0], f"v2/models/{model}")
 
 
-def step_runner(workspace: Workspace, *, poll_seconds: float = 15.0) -> StepRunner:
+def step_runner(
+    workspace: Workspace, *, poll_seconds: float = 15.0, wait: bool = True, first: int | None = None
+) -> StepRunner:
     """Return the step runner that fits the candidates of a loop.
 
     :param poll_seconds: longest pause between two requests about a remote job
+    :param wait: whether to wait for a remote job, or to raise FitUnderWayError while it has not ended
+    :param first: ``first`` of the FitUnderWayError after which a task goes on
     """
     train = workspace.loop.train
     if isinstance(train.runs_on, OnSageMaker):
         from airflow_mlops.hooks.sagemaker_training import SageMakerStep
 
-        return SageMakerStep(train.runs_on, train.limits, poll_seconds=poll_seconds)
+        return SageMakerStep(train.runs_on, train.limits, poll_seconds=poll_seconds, wait=wait, first=first)
     from airflow_mlops.core.training.fit_candidate import runner_of
 
     return runner_of(workspace)

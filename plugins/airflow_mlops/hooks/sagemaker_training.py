@@ -1,7 +1,8 @@
 """Fit candidates in SageMaker training jobs, through the amazon provider.
 
 The name of a job is derived from its request: a retry finds the job of the first try and adopts it, whatever its state.
-Only a job that failed for want of machines, or by a fault of SageMaker, is no answer: the retry starts another.
+Only a job that failed for want of machines, or by a fault of SageMaker, is no answer: the next declared type of
+instance is tried, and once all were, a retry of the task begins with the first again.
 The rows are in S3 while the job runs, and are deleted when it has ended. The image holds Python and the packages of
 ``requirements-step.lock`` and no project code: the job runs the same lines as the worker, and a changed training
 function needs no new image.
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_mlops.core.errors import FitPlaceError, FitStoppedError, TrainingError
+from airflow_mlops.core.errors import FitPlaceError, FitStoppedError, FitUnderWayError, TrainingError
 from airflow_mlops.core.fault_point import external_write, write
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
 from airflow_mlops.core.rollout.targets.sagemaker.endpoint import is_not_found
@@ -42,7 +43,9 @@ FOLDER = "/opt/ml"
 CHANNEL = "job"
 DEFAULT_SECONDS = 24 * 60 * 60
 """Time limit of a job without a declared one: SageMaker's own default."""
-REFUSED_FOR_NOW = ("ResourceLimitExceeded", "ThrottlingException", "ServiceUnavailable", "InternalFailure")
+NO_MACHINE = ("ResourceLimitExceeded", "CapacityError", "InsufficientCapacityError")
+"""Codes of a refused start that another type of instance may help against."""
+REFUSED_FOR_NOW = (*NO_MACHINE, "ThrottlingException", "ServiceUnavailable", "InternalFailure")
 """Codes of a refused start that say nothing about the job."""
 FAULT_OF_PLACE = re.compile(
     r"^(InternalServerError|CapacityError|ServiceUnavailable)|insufficient\s*capacity|unable to provision",
@@ -67,10 +70,21 @@ class SageMakerStep:
     :param place: the declared job
     :param limits: ``minutes`` becomes SageMaker's time limit of the job
     :param poll_seconds: longest pause between two requests about the job; the first pauses are shorter
+    :param wait: whether to wait for the job, or to raise FitUnderWayError while it has not ended
+    :param first: ``first`` of the FitUnderWayError after which the task goes on; None in a task that begins
     """
 
-    def __init__(self, place: OnSageMaker, limits: FitLimits, *, poll_seconds: float = 15.0) -> None:
+    def __init__(
+        self,
+        place: OnSageMaker,
+        limits: FitLimits,
+        *,
+        poll_seconds: float = 15.0,
+        wait: bool = True,
+        first: int | None = None,
+    ) -> None:
         self.place, self.limits, self.poll_seconds = place, limits, poll_seconds
+        self.wait, self.first = wait, first
         clients = aws_clients(place.connection, key="train.runs_on.kind")
         self.jobs, self.files = clients.sagemaker(), clients.s3()
         self._name: str | None = None
@@ -80,23 +94,36 @@ class SageMakerStep:
         """Fit in a job, adopting the job of an earlier try; see the port.
 
         :raises TrainingError: also if the job failed or was stopped, with SageMaker's reason
-        :raises FitPlaceError: if SageMaker had no machine for the job, or failed itself
+        :raises FitPlaceError: if SageMaker had no machine of any declared type for the job, or failed itself
         :raises FitStoppedError: if the task was stopped
+        :raises FitUnderWayError: if the job has not ended, and the runner does not wait
         """
-        name, job = self._newest_job(request)
-        self._name = name
+        number = self._newest_number(request)
+        last = (number if self.first is None else self.first) + len(self.place.instance_types) - 1
+        number = min(number, last)  # the last job that this task may start has failed while nobody waited
+        while True:
+            job = self._ended_job(request, number, rows, first=last - len(self.place.instance_types) + 1)
+            if number == last or not failed_by_place(job):
+                require_completed(job, request.candidate, self.limits)
+                return self._fetch_result(job, request)
+            LOG.warning("SageMaker job %s failed: %s; another follows", job["TrainingJobName"], reason_of(job))
+            number += 1
+
+    def _ended_job(self, request: FitRequest, number: int, rows: FitRows, *, first: int) -> dict[str, Any]:
+        """Return a job of the request once it has ended; it is started if there is none, and its rows are removed."""
+        self._name = name = job_name(request, number)
+        job = self._find_job(name)
         if job is None:
-            self._start(name, request, rows)
+            self._start(name, request, rows, number - first)
         else:
             LOG.info("adopting SageMaker job %s, which is %s", name, job["TrainingJobStatus"])
         try:
-            job = self._wait_for_job(name, request.candidate)
+            job = self._wait_for_job(name, request.candidate, first)
         except FitStoppedError:
             self._remove_rows(name)
             raise
         self._remove_rows(name)
-        require_completed(job, request.candidate, self.limits)
-        return self._fetch_result(job, request)
+        return job
 
     def stop(self) -> None:
         """Stop the running job."""
@@ -107,13 +134,12 @@ class SageMakerStep:
             except self.jobs.exceptions.ClientError as error:  # it has ended, or was never started
                 LOG.info("SageMaker job %s is not stopped: %s", self._name, error)
 
-    def _newest_job(self, request: FitRequest) -> tuple[str, dict[str, Any] | None]:
-        """Return the job to adopt and its name, or the name of the next job to start and None."""
+    def _newest_number(self, request: FitRequest) -> int:
+        """Return the number of the job to adopt, or of the next job to start."""
         for number in itertools.count(1):
-            name = job_name(request, number)
-            job = self._find_job(name)
+            job = self._find_job(job_name(request, number))
             if job is None or not failed_by_place(job):
-                return name, job
+                return number
         raise AssertionError("numbers do not end")
 
     def _find_job(self, name: str) -> dict[str, Any] | None:
@@ -125,7 +151,8 @@ class SageMakerStep:
                 return None
             raise
 
-    def _start(self, name: str, request: FitRequest, rows: FitRows) -> None:
+    def _start(self, name: str, request: FitRequest, rows: FitRows, position: int) -> None:
+        """Send code and rows, and start a job on an instance of the declared types from a position on."""
         with tempfile.TemporaryDirectory(prefix="job-") as scratch:
             folder = Path(scratch)
             rows.write(folder / "rows.parquet")
@@ -138,18 +165,28 @@ class SageMakerStep:
                 bucket, key = self._input_location(name, file.name)
                 write("s3", self.files, "upload_file", str(file), bucket, key)
         inputs = f"{self.place.storage.rstrip('/')}/{name}/input/"
-        try:
-            write("sagemaker", self.jobs, "create_training_job", **describe_job(name, self.place, self.limits, inputs))
-        except self.jobs.exceptions.ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in REFUSED_FOR_NOW:
-                raise FitPlaceError(f"SageMaker does not start job {name} now: {error}; try again later") from error
-            if code != "ResourceInUse":  # another try was faster, and its job is adopted
-                raise
+        types = self.place.instance_types[position:]
+        for instance_type in types:
+            described = describe_job(name, self.place, self.limits, inputs, instance_type)
+            try:
+                write("sagemaker", self.jobs, "create_training_job", **described)
+            except self.jobs.exceptions.ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code in NO_MACHINE and instance_type != types[-1]:
+                    LOG.warning("SageMaker has no %s for job %s: %s", instance_type, name, error)
+                    continue
+                if code in REFUSED_FOR_NOW:
+                    raise FitPlaceError(f"SageMaker does not start job {name} now: {error}; try again later") from error
+                if code != "ResourceInUse":  # another try was faster, and its job is adopted
+                    raise
+            break
         LOG.info("SageMaker job %s; its log is in the group /aws/sagemaker/TrainingJobs", name)
 
-    def _wait_for_job(self, name: str, candidate: str) -> dict[str, Any]:
-        """Wait until the job has ended, log its status, and return its description."""
+    def _wait_for_job(self, name: str, candidate: str, first: int) -> dict[str, Any]:
+        """Wait until the job has ended, log its status, and return its description.
+
+        :raises FitUnderWayError: if it has not, and the runner does not wait
+        """
         last_status, pause = None, 1.0
         while True:
             job = self._find_job(name)
@@ -163,6 +200,8 @@ class SageMakerStep:
                 last_status = status
             if job["TrainingJobStatus"] not in IN_PROGRESS:
                 return job
+            if not self.wait:
+                raise FitUnderWayError(name, first)
             self._wait(min(pause, self.poll_seconds))
             pause *= 2
 
@@ -236,7 +275,7 @@ def job_name(request: FitRequest, number: int = 1) -> str:
     return f"mlops-{words}-{digest}"
 
 
-def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str) -> dict[str, Any]:
+def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str, instance_type: str) -> dict[str, Any]:
     """Return the arguments of ``create_training_job``.
 
     The container has no network and no credentials: all its inputs come through the channel.
@@ -244,6 +283,9 @@ def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str) 
     :param inputs: S3 address of the folder of the inputs
     """
     seconds = DEFAULT_SECONDS if limits.minutes is None else max(1, round(60 * limits.minutes))
+    stopping, spot = {"MaxRuntimeInSeconds": seconds}, place.spot_wait_minutes
+    if spot is not None:
+        stopping["MaxWaitTimeInSeconds"] = seconds + 60 * spot  # SageMaker counts the run into the wait
     return {
         "TrainingJobName": name,
         "AlgorithmSpecification": {
@@ -267,11 +309,12 @@ def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str) 
         ],
         "OutputDataConfig": {"S3OutputPath": place.storage.rstrip("/")},
         "ResourceConfig": {
-            "InstanceType": place.instance_type,
+            "InstanceType": instance_type,
             "InstanceCount": 1,
             "VolumeSizeInGB": place.volume_gb,
         },
-        "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
+        "StoppingCondition": stopping,
+        "EnableManagedSpotTraining": spot is not None,
         "EnableNetworkIsolation": True,
     }
 
@@ -290,17 +333,25 @@ def require_completed(job: dict[str, Any], candidate: str, limits: FitLimits) ->
         minutes = DEFAULT_SECONDS / 60 if limits.minutes is None else limits.minutes
         raise TrainingError(f"{where} took longer than {minutes:g} minutes (train.limits.minutes) and was stopped")
     if failed_by_place(job):
-        raise FitPlaceError(f"{where} failed: {job['FailureReason']}; a retry starts another job")
+        raise FitPlaceError(f"{where} failed: {reason_of(job)}; a retry starts another job")
     if status == "Failed":
-        raise TrainingError(f"{where} failed: {job.get('FailureReason') or 'SageMaker gives no reason'}")
-    reason = job.get("FailureReason")
+        raise TrainingError(f"{where} failed: {reason_of(job) or 'SageMaker gives no reason'}")
+    reason = reason_of(job)
     raise TrainingError(f"{where} is {status.lower()}{f': {reason}' if reason else ''}; it is not started again")
 
 
 def failed_by_place(job: dict[str, Any]) -> bool:
     """Return whether a job failed for want of machines, or by a fault of SageMaker, and not by its own code."""
-    reason = str(job.get("FailureReason", ""))
-    return job["TrainingJobStatus"] == "Failed" and FAULT_OF_PLACE.search(reason) is not None
+    if job.get("SecondaryStatus") == "MaxWaitTimeExceeded":
+        return True
+    return job["TrainingJobStatus"] == "Failed" and FAULT_OF_PLACE.search(reason_of(job)) is not None
+
+
+def reason_of(job: dict[str, Any]) -> str:
+    """Return why a job has failed, in SageMaker's words, or that no spot instance came or stayed; empty if unknown."""
+    if job.get("SecondaryStatus") == "MaxWaitTimeExceeded":
+        return "there was no spot instance for it, or none for long enough (train.runs_on.spot_wait_minutes)"
+    return str(job.get("FailureReason") or "")
 
 
 def write_code(references: Sequence[str], root: Path, path: Path) -> None:

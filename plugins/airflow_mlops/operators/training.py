@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_mlops.operators.stage import StageOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.errors import FitUnderWayError
     from airflow_mlops.core.lineage.task_lineage import Datasets
     from airflow_mlops.core.ports.step_runner import StepRunner
     from airflow_mlops.core.workspace import Workspace
@@ -62,30 +63,55 @@ class FitCandidateOperator(StageOperator):
 
     :param assignment: one of those that :class:`AssembleTrainingOperator` returned
     :param poll_seconds: longest pause between two polls of a job that runs elsewhere
+    :param deferrable: whether to wait for such a job in the triggerer, without a worker slot, or in the worker
 
     A task that is killed stops the process or the job that it has started.
     """
 
     template_fields: Sequence[str] = ("partition", "assignment")
     runner: StepRunner | None = None
+    first: int | None = None
 
-    def __init__(self, *, assignment: Any, poll_seconds: float = 15.0, **kwargs: Any) -> None:
+    def __init__(self, *, assignment: Any, poll_seconds: float = 15.0, deferrable: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.assignment = assignment
         self.poll_seconds = poll_seconds
+        self.deferrable = deferrable
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
+        from airflow_mlops.core.errors import FitUnderWayError
         from airflow_mlops.core.training.assemble import stored_request
         from airflow_mlops.core.training.fit_candidate import fit_candidate
         from airflow_mlops.hooks.ports import step_runner
 
-        digest = self.assignment["request"]
-        self.runner = step_runner(workspace, poll_seconds=self.poll_seconds)
-        fitted = fit_candidate(workspace, stored_request(workspace, digest), self.assignment["candidate"], self.runner)
+        digest, candidate = self.assignment["request"], self.assignment["candidate"]
+        self.runner = step_runner(workspace, poll_seconds=self.poll_seconds, wait=not self.deferrable, first=self.first)
+        try:
+            fitted = fit_candidate(workspace, stored_request(workspace, digest), candidate, self.runner)
+        except FitUnderWayError as under_way:
+            self._wait_for_job(workspace, under_way)
         if "error" in fitted:
             self.log.error("candidate %s is left out, and the others go on: %s", fitted["candidate"], fitted["error"])
         return {"request": digest, **fitted}
+
+    def _wait_for_job(self, workspace: Workspace, under_way: FitUnderWayError) -> NoReturn:
+        """Defer the task until a job has ended."""
+        from airflow_mlops.core.declaration.train import OnSageMaker
+        from airflow_mlops.triggers.training_job import TrainingJobTrigger
+
+        place = workspace.loop.train.runs_on
+        assert isinstance(place, OnSageMaker)
+        trigger = TrainingJobTrigger(
+            job_name=under_way.job, poll_seconds=self.poll_seconds, aws_conn_id=place.connection
+        )
+        self.defer(trigger=trigger, method_name="go_on", kwargs={"first": under_way.first})
+
+    def go_on(self, context: Context, event: dict[str, Any] | None = None, *, first: int) -> Any:
+        """Fetch the model of a job that has ended, or start the next job."""
+        self.log.info("SageMaker job: %s", (event or {}).get("status"))
+        self.first = first
+        return self.execute(context)
 
     def on_kill(self) -> None:
         """Stop the process or job of the fit."""

@@ -53,7 +53,10 @@ class SageMakerDouble:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         self.faults: list[str] = []
-        """Reasons with which the next jobs fail before their code runs, first to last."""
+        """Reasons with which the next jobs fail before their code runs, first to last.
+
+        ``MaxWaitTimeExceeded`` stops a job as one for which no spot instance came.
+        """
         self.refusals: list[str] = []
         """Codes with which the next starts of a job are refused, first to last."""
         self._may_run = threading.Event()
@@ -142,7 +145,11 @@ class SageMakerDouble:
         if job["TrainingJobStatus"] in ENDED:
             return
         if self.faults:
-            self._end(name, "Failed", "Failed", FailureReason=self.faults.pop(0))
+            reason = self.faults.pop(0)
+            if reason == "MaxWaitTimeExceeded":
+                self._end(name, "Stopped", reason)
+            else:
+                self._end(name, "Failed", "Failed", FailureReason=reason)
             return
         with tempfile.TemporaryDirectory(prefix="opt-ml-") as path:
             folder = Path(path)

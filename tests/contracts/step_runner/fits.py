@@ -110,10 +110,12 @@ def place(**changes: Any) -> OnSageMaker:
     return OnSageMaker(**{**fields, **changes})
 
 
-def on_sagemaker(limits: FitLimits | None = None) -> StepRunner:
+def on_sagemaker(
+    limits: FitLimits | None = None, *, wait: bool = True, first: int | None = None, **changes: Any
+) -> StepRunner:
     from airflow_mlops.hooks.sagemaker_training import SageMakerStep
 
-    return SageMakerStep(place(), limits or FitLimits(), poll_seconds=0.05)
+    return SageMakerStep(place(**changes), limits or FitLimits(), poll_seconds=0.05, wait=wait, first=first)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:

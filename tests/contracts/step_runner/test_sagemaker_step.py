@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk._shared.module_loading import import_string
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from airflow_mlops.core.declaration.train import FitLimits
-from airflow_mlops.core.errors import FitPlaceError, FitStoppedError, TrainingError
+from airflow_mlops.core.errors import FitPlaceError, FitStoppedError, FitUnderWayError, TrainingError
 from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
+from airflow_mlops.triggers.training_job import TrainingJobTrigger
 from tests.contracts.step_runner.fits import on_sagemaker, place, run_in_background, wait_for
 
 
@@ -81,6 +84,110 @@ def test_a_start_that_is_refused_for_now_is_tried_again_under_the_same_name(
         on_sagemaker().fit(ask("line"), rows)
     on_sagemaker().fit(ask("line"), rows)
     assert len({name for call, name in sagemaker.calls if call == "CreateTrainingJob"}) == 1
+
+
+TWO_TYPES = ("ml.m5.xlarge", "ml.c5.2xlarge")
+
+
+def types_of(sagemaker: SageMakerDouble) -> list[str]:
+    """Return the type of instance of each job, in the order of their starts."""
+    return [job["ResourceConfig"]["InstanceType"] for job in sagemaker.jobs.values()]
+
+
+def test_where_there_is_no_machine_the_next_declared_type_is_tried_and_after_all_of_them_the_task_fails(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows, object_store: S3FileSystem
+) -> None:
+    none = "CapacityError: Unable to provision requested ML compute capacity."
+    sagemaker.faults += [none] * 3
+    with pytest.raises(FitPlaceError, match=r"CapacityError.*; a retry starts another job"):
+        on_sagemaker(instance_type=TWO_TYPES).fit(ask("line"), rows)
+    assert types_of(sagemaker) == list(TWO_TYPES)
+    # A retry begins with the first type again.
+    on_sagemaker(instance_type=TWO_TYPES).fit(ask("line"), rows)
+    assert types_of(sagemaker) == [*TWO_TYPES, *TWO_TYPES]
+    kept = object_store.get_file_info(FileSelector("company/models", recursive=True))
+    names = {info.path.split("/")[2] for info in kept} & sagemaker.jobs.keys()
+    assert len(names) == 4
+    assert "rows.parquet" not in {info.base_name for info in kept if info.path.split("/")[2] in names}
+
+
+def test_a_type_that_the_account_may_not_start_is_passed_over_under_the_same_name(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows
+) -> None:
+    sagemaker.refusals += ["ResourceLimitExceeded"]
+    on_sagemaker(instance_type=TWO_TYPES).fit(ask("line"), rows)
+    assert types_of(sagemaker) == [TWO_TYPES[1]]
+    assert len({name for call, name in sagemaker.calls if call == "CreateTrainingJob"}) == 1
+
+
+def test_another_type_does_not_help_against_a_refusal_of_another_kind(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows
+) -> None:
+    sagemaker.refusals += ["InternalFailure"]
+    with pytest.raises(FitPlaceError, match="does not start job mlops-toy-line-"):
+        on_sagemaker(instance_type=TWO_TYPES).fit(ask("line"), rows)
+    assert sagemaker.jobs == {}
+
+
+def test_a_spot_instance_is_waited_for_so_long_as_declared(sagemaker: SageMakerDouble, ask: Any, rows: FitRows) -> None:
+    limits = FitLimits(minutes=60)
+    on_sagemaker(limits, spot_wait_minutes=30).fit(ask("line"), rows)
+    (job,) = sagemaker.jobs.values()
+    assert job["EnableManagedSpotTraining"] is True
+    assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 3_600, "MaxWaitTimeInSeconds": 5_400}
+    sagemaker.faults += ["MaxWaitTimeExceeded"] * 2
+    with pytest.raises(FitPlaceError, match=r"no spot instance for it.*spot_wait_minutes\); a retry"):
+        on_sagemaker(limits, spot_wait_minutes=30).fit(ask("line", attempt="another"), rows)
+    fitted = on_sagemaker(limits, spot_wait_minutes=30, instance_type=TWO_TYPES).fit(
+        ask("line", attempt="another"), rows
+    )
+    assert fitted.digest
+    assert types_of(sagemaker) == [TWO_TYPES[0], TWO_TYPES[0], *TWO_TYPES]
+
+
+def test_a_runner_that_does_not_wait_says_which_job_and_goes_on_with_it(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows
+) -> None:
+    sagemaker._may_run.clear()
+    sagemaker.faults += ["CapacityError: none"] * 2
+    names = []
+    first = None
+    for _ in TWO_TYPES:
+        sagemaker._may_run.clear()
+        with pytest.raises(FitUnderWayError) as under_way:
+            on_sagemaker(wait=False, first=first, instance_type=TWO_TYPES).fit(ask("line"), rows)
+        names.append(under_way.value.job)
+        first = under_way.value.first
+        sagemaker.release()
+        wait_for(lambda: sagemaker.jobs[names[-1]]["TrainingJobStatus"] == "Failed")
+    assert (list(sagemaker.jobs), first) == (names, 1)
+    with pytest.raises(FitPlaceError, match=f"{names[-1]} failed: CapacityError: none"):
+        on_sagemaker(wait=False, first=first, instance_type=TWO_TYPES).fit(ask("line"), rows)
+    assert len(sagemaker.jobs) == 2
+
+
+def test_a_person_who_ends_the_waiting_task_stops_the_job_and_the_trigger_says_how_it_has_ended(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows
+) -> None:
+    sagemaker._may_run.clear()
+    with pytest.raises(FitUnderWayError) as under_way:
+        on_sagemaker(wait=False).fit(ask("line"), rows)
+    asked = TrainingJobTrigger(job_name=under_way.value.job, poll_seconds=0.05, aws_conn_id="aws_here")
+    path, arguments = asked.serialize()
+    trigger = import_string(path)(**arguments)
+
+    async def end_while_it_waits() -> Any:
+        waiting = asyncio.create_task(anext(trigger.run()))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await trigger.on_kill()
+        return await waiting
+
+    event = asyncio.run(end_while_it_waits())
+    assert event.payload == {"status": "Stopped, Stopped"}
+    assert sagemaker.count("StopTrainingJob") == 1
+    with pytest.raises(TrainingError, match="is stopped; it is not started again"):
+        on_sagemaker(wait=False, first=under_way.value.first).fit(ask("line"), rows)
 
 
 def test_a_task_that_is_killed_stops_the_job_and_the_next_try_says_that_it_was_stopped(

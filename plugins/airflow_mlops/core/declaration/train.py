@@ -100,6 +100,9 @@ class InInterpreter(Declared):
     python: str = Field(min_length=1, description="path of the interpreter, below the project folder or absolute")
 
 
+InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$")]
+
+
 class OnSageMaker(Declared):
     """Fit candidates in a SageMaker training job."""
 
@@ -109,11 +112,32 @@ class OnSageMaker(Declared):
     )
     role: str = Field(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", description="ARN of the role of the job")
     storage: str = Field(pattern=r"^s3://[^/]+(/.*)?$", description="where rows go and the model comes back")
-    instance_type: str = Field(
-        default="ml.m5.xlarge", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$", description="of the one instance"
+    instance_type: InstanceType | tuple[InstanceType, ...] = Field(
+        default="ml.m5.xlarge",
+        description="of the one instance; of a list the next one where SageMaker has none of the one before",
+    )
+    spot_wait_minutes: int | None = Field(
+        default=None,
+        ge=1,
+        description="longest wait for a spot instance, which costs less and may be taken away; if not declared the "
+        "instance is not one",
     )
     volume_gb: int = Field(default=30, ge=1, le=16_384, description="disk of the instance")
     connection: str = Field(default="aws_default", description="Airflow connection of type aws")
+
+    @field_validator("instance_type", mode="before")
+    @classmethod
+    def _require_each_type_once(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        if not value or len(set(map(str, value))) < len(value):
+            raise ValueError("a list of instance types has one or more, each once")
+        return tuple(value) if len(value) > 1 else value[0]
+
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        """The declared types, in the order in which they are tried."""
+        return (self.instance_type,) if isinstance(self.instance_type, str) else self.instance_type
 
 
 Window = Annotated[int, Field(ge=1)] | Literal["all"]
