@@ -66,8 +66,8 @@ def test_tasks_of_a_stage_get_the_pod_that_is_declared_for_it(workers_image: Ima
     loop = yaml.safe_load(declaration.read_text(encoding="utf-8"))
     declaration.write_text(yaml.safe_dump({**loop, "resources": declared}), encoding="utf-8")
     script = shutil.copy(Path(__file__).with_name("pods_of_stages.py"), workers_image.root)
-    asked = ["python", str(script), str(inside / "dags"), "flight_air_time_train", "fit"]
-    printed = workers_image.run(asked, AIRFLOW__CORE__EXECUTOR="KubernetesExecutor,CeleryExecutor").stdout
+    command = ["python", str(script), str(inside / "dags"), "flight_air_time_train", "fit"]
+    printed = workers_image.run(command, AIRFLOW__CORE__EXECUTOR="KubernetesExecutor,CeleryExecutor").stdout
     pod: dict[str, Any] = json.loads(printed.splitlines()[-1])["fit"]
     template = yaml.safe_load((DOCKER / "kubernetes" / "pods" / "fit.yaml").read_text(encoding="utf-8"))
     assert problems(pod) == []

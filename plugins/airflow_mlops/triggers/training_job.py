@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.hooks.sagemaker_training import IN_PROGRESS
 
 
@@ -51,7 +52,8 @@ class TrainingJobTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Stop the job."""
         async with await self._hook().get_async_conn() as client:
-            await client.stop_training_job(TrainingJobName=self.job_name)
+            with external_write("sagemaker.stop_training_job"):
+                await client.stop_training_job(TrainingJobName=self.job_name)
 
     def _hook(self) -> Any:
         from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook

@@ -172,8 +172,8 @@ def test_a_person_who_ends_the_waiting_task_stops_the_job_and_the_trigger_says_h
     sagemaker._may_run.clear()
     with pytest.raises(FitUnderWayError) as under_way:
         on_sagemaker(wait=False).fit(ask("line"), rows)
-    asked = TrainingJobTrigger(job_name=under_way.value.job, poll_seconds=0.05, aws_conn_id="aws_here")
-    path, arguments = asked.serialize()
+    declared = TrainingJobTrigger(job_name=under_way.value.job, poll_seconds=0.05, aws_conn_id="aws_here")
+    path, arguments = declared.serialize()
     trigger = import_string(path)(**arguments)
 
     async def end_while_it_waits() -> Any:

@@ -127,10 +127,9 @@ def test_a_template_is_a_pod_of_the_image_that_the_chart_is_told(path: Path) -> 
     assert container["name"] == "base", "Airflow puts the task into the container of this name"
     assert container["image"] == "{repository}:{tag}".format(**values["images"]["airflow"])
     assert container["envFrom"] == yaml.safe_load(values["extraEnvFrom"])
-    told = {each["name"]: each["value"] for each in values["env"]}
     assert {each["name"]: each["value"] for each in container["env"]} == {
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        **told,
+        **{each["name"]: each["value"] for each in values["env"]},
     }
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounted.keys() == {volume["name"] for volume in template["spec"]["volumes"]}
