@@ -49,6 +49,7 @@ SECTIONS = {
     "InWorker": "train.runs_on",
     "InInterpreter": "train.runs_on",
     "OnSageMaker": "train.runs_on",
+    "Sample": "train.sample",
     "FitLimits": "train.limits",
     "EarlyStopping": "train.early_stopping",
     "Threshold": "train.threshold",

@@ -1,4 +1,4 @@
-"""A replay of rows with weights, quantiles, three classes or a threshold is what the loop lives through."""
+"""A replay of weights with a sample, quantiles, three classes or a threshold is what the loop lives through."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ def loop_of_numbers(folder: Path, rows: Any, metric: str, **train: Any) -> Works
 
 
 def weighted(folder: Path) -> Workspace:
-    """Return a loop whose rows have weights and an age."""
-    return loop_of_numbers(folder, two_worlds, "mae", weight="w", half_life_days=10.0)
+    """Return a loop whose rows have weights and an age, and whose fits take a sample of them."""
+    sample = {"rows": 200, "by": "kind"}
+    return loop_of_numbers(folder, two_worlds, "mae", weight="w", half_life_days=10.0, sample=sample)
 
 
 def of_quantiles(folder: Path) -> Workspace:

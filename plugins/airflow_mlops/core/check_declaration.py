@@ -92,6 +92,7 @@ def check_columns(loop: Loop, root: Path) -> None:
             key="data.label",
         )
     _require_weight_column(loop.train.weight, contract, str(loop.data.contract))
+    _require_sample_column(loop, contract)
     # The user's function may make columns that the contract does not have.
     if loop.data.features is None:
         for name in declared_columns(loop):
@@ -106,13 +107,25 @@ def check_columns(loop: Loop, root: Path) -> None:
         check_suite_columns(root / loop.data.expectations, str(loop.data.contract), types)
 
 
+def _require_column(name: str, contract: Contract, file: str, *, key: str) -> None:
+    """Raise DeclarationError unless the contract has a column."""
+    if name not in contract.columns:
+        hint = suggest_name(name, sorted(contract.columns))
+        raise DeclarationError(f"the contract {file} has no column {name!r}; {hint}", key=key)
+
+
+def _require_sample_column(loop: Loop, contract: Contract) -> None:
+    """Raise DeclarationError unless the contract has the declared column by which rows are sampled."""
+    sample = loop.train.sample
+    if sample is not None and sample.by is not None:
+        _require_column(sample.by, contract, str(loop.data.contract), key="train.sample.by")
+
+
 def _require_weight_column(weight: str | None, contract: Contract, file: str) -> None:
     """Raise DeclarationError unless the contract has the declared column of weights, and it holds numbers."""
     if weight is None:
         return
-    if weight not in contract.columns:
-        hint = suggest_name(weight, sorted(contract.columns))
-        raise DeclarationError(f"the contract {file} has no column {weight!r}; {hint}", key="train.weight")
+    _require_column(weight, contract, file, key="train.weight")
     column = contract.columns[weight]
     if not is_label_type(column.source_type, classifies=False):
         raise DeclarationError(

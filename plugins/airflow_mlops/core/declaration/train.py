@@ -24,6 +24,15 @@ class FitLimits(Declared):
     )
 
 
+class Sample(Declared):
+    """A sample of the window's labelled rows, on which candidates are fitted; the holdout is judged as a whole."""
+
+    rows: int = Field(ge=100, description="most rows of a fit; classes keep their shares")
+    by: str | None = Field(
+        default=None, min_length=1, description="column of the rows whose values keep their shares, too"
+    )
+
+
 class Search(Declared):
     """The parameter search: successive halving of spaces that the function gives, Optuna of those declared here."""
 
@@ -202,6 +211,9 @@ class Train(Declared):
     )
     quantiles: Annotated[tuple[float, ...], Listed] = Field(
         default=(), description="quantiles that a model predicts, rising; the function is called for each of them"
+    )
+    sample: Sample | None = Field(
+        default=None, description="the rows of the window that a fit takes; all of them if not declared"
     )
     limits: FitLimits = section("limits of one fit")
     early_stopping: EarlyStopping | None = Field(

@@ -49,6 +49,8 @@ class FitRequest:
         Digests of the modules that define them.
     threshold : dict, optional
         ``value`` of the threshold of two classes, or ``costs`` and ``validation``, where it is chosen.
+    sample : dict, optional
+        ``rows`` of the window that the fit takes, and the column ``by`` whose values keep their shares.
     threads : dict of str to int, optional
         Most threads of the pools ``openmp`` and ``blas``, where a fit is made again; None takes what there is.
     """
@@ -73,6 +75,7 @@ class FitRequest:
     quantiles: list[float] | None = None
     threshold: dict[str, Any] | None = None
     threads: dict[str, int] | None = None
+    sample: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""

@@ -24,8 +24,8 @@ from airflow_mlops.core.workspace import Workspace
 class PastPartition:
     """A published partition: its pin, and row by row the features, label, key and columns of slices.
 
-    ``label`` is NaN where none has arrived; ``rows`` are the columns of label, time and weight as they are stored,
-    ``columns`` those that gates, the evaluation or the watch slice or group by.
+    ``label`` is NaN where none has arrived; ``rows`` are the columns of label, time and weight as they are stored, with
+    a sample also those of key and strata; ``columns`` those that gates, the evaluation or the watch slice or group by.
     """
 
     pin: PinnedPartition
@@ -85,6 +85,8 @@ def past_partition(loop: Loop, pin: PinnedPartition, rows: ModelRows) -> PastPar
     label = pd.to_numeric(rows.rows[loop.data.label]).to_numpy(np.float64, na_value=np.nan)
     slices = loop.watch.performance.slices if loop.watch.performance is not None else ()
     columns = {name: column_of(rows, name) for name in dict.fromkeys([*declared_columns(loop), *slices])}
-    stored = [loop.data.label, loop.data.time, *([loop.train.weight] if loop.train.weight else [])]
+    stored = [loop.data.label, loop.data.time, loop.train.weight]
+    if loop.train.sample is not None:
+        stored += [loop.data.key, loop.train.sample.by]
     kept = rows.rows[[name for name in dict.fromkeys(stored) if name in rows.rows]]
     return PastPartition(pin, kept, rows.features, label, rows.rows[loop.data.key].to_numpy(object), columns)

@@ -53,6 +53,7 @@ OPTIONAL = (
     "metric_code",
     "threshold",
     "windows",
+    "sample",
 )
 
 
@@ -65,7 +66,8 @@ class TrainingRequest:
     the ``source`` of that digest again, and is no part of ``operation``. ``levels`` are those of the categories,
     ``classes`` those of the label by their codes. ``refused`` has the reasons why candidates are not fitted, by their
     names; it is no part of ``operation`` either. ``weights`` has the ``column`` of the weights of rows and their
-    ``half_life_days``, ``quantiles`` are those that a model predicts.
+    ``half_life_days``, ``quantiles`` are those that a model predicts. ``sample`` has the ``rows`` that a fit takes and
+    the column ``by`` whose values keep their shares.
 
     Where several windows are declared, ``window``, ``profile`` and ``levels`` are those of the longest, and ``windows``
     has each by its name: the number of its ``partitions``, the newest fitted ones, its ``profile`` and its ``levels``.
@@ -93,6 +95,7 @@ class TrainingRequest:
     metric_code: dict[str, str] | None = None
     threshold: dict[str, Any] | None = None
     windows: dict[str, dict[str, Any]] | None = None
+    sample: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, without those of :data:`OPTIONAL` that there are none of."""
@@ -241,6 +244,7 @@ def fit_settings(workspace: Workspace, *, searched: bool) -> dict[str, Any]:
         "quantiles": list(train.quantiles) or None,
         "metric_code": metric_code(workspace.loop.metric, workspace.root),
         "threshold": train.threshold.model_dump(exclude_none=True) if train.threshold else None,
+        "sample": train.sample.model_dump(exclude_none=True) if train.sample else None,
     }
 
 

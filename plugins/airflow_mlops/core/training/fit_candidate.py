@@ -25,6 +25,7 @@ from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest
 from airflow_mlops.core.training.assemble import TrainingRequest, check_classes, close_decision
 from airflow_mlops.core.training.inspect_candidates import describe_left_out
+from airflow_mlops.core.training.sample_rows import sample_mask
 from airflow_mlops.core.training.user_runs import OFFLINE, user_runs
 from airflow_mlops.core.training.window import ModelRows, read_window
 from airflow_mlops.core.workspace import Workspace
@@ -94,6 +95,7 @@ def fit_request_of(workspace: Workspace, request: TrainingRequest, candidate: st
         weights=request.weights,
         quantiles=request.quantiles,
         threshold=request.threshold,
+        sample=request.sample,
     )
 
 
@@ -162,10 +164,12 @@ def rows_of(workspace: Workspace, request: FitRequest, schema: InputSchema | Non
 def fit_rows(window: ModelRows, request: FitRequest, loop: Loop) -> FitRows:
     """Return the labelled rows of a window with weights, and with times if the fit splits them in time.
 
+    Where the request has a sample, these are its rows.
+
     Raises
     ------
     TrainingError
-        If a label is no number, or a declared class has no row.
+        If a label is no number, a declared class has no row, or the rows have no column that the sample names.
     WeightError
         If a row has no weight that can be used.
     """
@@ -175,7 +179,17 @@ def fit_rows(window: ModelRows, request: FitRequest, loop: Loop) -> FitRows:
     if loop.class_names is not None:
         check_classes(window.rows[data.label], loop.class_names)
     label = encode_label(window.rows[data.label], classifies=request.classifies)
-    return FitRows(window.features, label, moment, fit_weights(window.rows, request.weights, data.time))
+    weight = fit_weights(window.rows, request.weights, data.time)
+    strata = data.label if request.classifies else None
+    taken = sample_mask(window.rows, request.sample, key=data.key, label=strata, seed=request.seed)
+    if taken.all():
+        return FitRows(window.features, label, moment, weight)
+    return FitRows(
+        window.features[taken].reset_index(drop=True),
+        label[taken],
+        None if moment is None else moment[taken],
+        None if weight is None else weight[taken],
+    )
 
 
 def encode_label(label: pd.Series[Any], *, classifies: bool) -> npt.NDArray[Any]:
