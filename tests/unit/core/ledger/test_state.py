@@ -163,10 +163,12 @@ class AnyHistory(RuleBasedStateMachine):
     def end_training(self, kind: str) -> None:
         decision = self.now().open_decision
         assert decision is not None
-        details: dict[str, Any] = {"decision": decision.sequence, "reason": "said so"}
+        details: dict[str, Any] = {"decision": decision.sequence}
         if kind == "candidate_registered":
             self.versions += 1
             details |= {"version": str(self.versions), "request": f"r{self.versions}"}
+        else:
+            details |= {"reason": "said so"}
         self.history.add(kind, number_of(str(decision.partition)), **details)
 
     @precondition(lambda self: self.now().open_decision is not None and bool(self.now().champions_before))
