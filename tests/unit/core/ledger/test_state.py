@@ -199,11 +199,14 @@ class AnyHistory(RuleBasedStateMachine):
     def move(self, late: int, kind: str) -> None:
         rollout = self.now().rollout
         assert rollout is not None
-        more = {"stage": rollout.stage + 1, "share": 10, "kind": "canary"} if kind == "stage_entered" else {}
-        if kind == "promoted" and self.now().champion is not None:
-            more = {"previous": self.now().champion.number}
+        more: dict[str, Any] = {"reason": "said so"}
+        if kind == "stage_entered":
+            more = {"stage": rollout.stage + 1, "share": 10, "kind": "canary"}
+        champion = self.now().champion
+        if kind == "promoted" and champion is not None:
+            more["previous"] = champion.number
         number = number_of(rollout.version.chosen_as_of) + late
-        self.history.add(kind, number, version=rollout.version.number, reason="said so", **more)
+        self.history.add(kind, number, version=rollout.version.number, **more)
 
     @precondition(lambda self: back_to(self.now()) is not None)
     @rule(late=st.integers(0, 2))
