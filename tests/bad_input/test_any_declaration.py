@@ -1,4 +1,4 @@
-"""Whatever stands in a file that people write or in an address: it is read, or refused by the project's own error.
+"""Files that people write, and addresses: anything is read, or refused by the project's own error.
 
 A good file of each kind is broken at random places: other types, other names, text that is code elsewhere. No reading
 imports or runs anything, whatever the text says.

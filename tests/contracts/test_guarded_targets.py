@@ -91,7 +91,7 @@ def target_of(folder: Path, kind: str) -> Any:
     return rollout_target(in_memory_workspace(toy_loop(rollout={"target": kind}), {}, scratch=folder))
 
 
-def told(error: BaseException, caplog: pytest.LogCaptureFixture) -> str:
+def texts_of(error: BaseException, caplog: pytest.LogCaptureFixture) -> str:
     """Return all that a task's log says of an error: its chain with every cause, and what was logged before."""
     return "".join(traceback.format_exception(error)) + caplog.text
 
@@ -107,7 +107,7 @@ def test_a_gateway_that_refuses_the_token_is_told_without_it(
         with pytest.raises(RolloutError, match=f"the gateway at {server.url} refuses with 401: who are you") as refused:
             getattr(target, call)(*([Traffic(3, "1", None, None, 0.0, "s")] if call == "apply" else []))
     assert any(WRONG in received for received in server.sent)  # it was asked with the secret
-    assert WRONG not in told(refused.value, caplog)
+    assert WRONG not in texts_of(refused.value, caplog)
     assert not refused.value.retryable
 
 
@@ -117,7 +117,7 @@ def test_a_peer_that_refuses_the_token_of_a_replica_is_told_without_it(caplog: p
         with pytest.raises(RolloutError, match="answers 401 to a replica") as refused:
             get_traffic(server.url, WRONG)
     assert any(WRONG in received for received in server.sent)
-    assert WRONG not in told(refused.value, caplog)
+    assert WRONG not in texts_of(refused.value, caplog)
 
 
 def test_an_endpoint_whose_keys_aws_refuses_is_told_without_them_and_the_secret_is_not_sent(
@@ -136,4 +136,4 @@ def test_an_endpoint_whose_keys_aws_refuses_is_told_without_them_and_the_secret_
             target_of(tmp_path, "sagemaker").observe()
     assert server.sent
     assert not any(WRONG in received for received in server.sent)
-    assert WRONG not in told(refused.value, caplog)
+    assert WRONG not in texts_of(refused.value, caplog)

@@ -1,4 +1,4 @@
-"""Every route that the plugin opens in Airflow, asked by everybody from here and from another site, by a rule for each.
+"""Every route that the plugin opens in Airflow, for everybody, from here and from another site, by a rule for each.
 
 The routes are those of the application itself: one that is added without a rule fails the first test.
 """
@@ -102,13 +102,13 @@ def test_every_route_has_a_rule_and_every_rule_a_route(airflow: Any) -> None:
 
 
 def test_every_route_refuses_whom_it_should_and_nobody_else(airflow: Any, project: Project) -> None:
-    before, wrong, asked = len(project.records), [], 0
+    before, wrong, requests = len(project.records), [], 0
     for (method, path), person, origin, by_cookie in product(RULES, PEOPLE, (HERE, ELSEWHERE), (False, True)):
         if person == "nobody" and by_cookie:
             continue
         headers = headers_of(person, origin, by_cookie=by_cookie)
         answer = airflow.request(method, address(project, path), headers=headers)
-        asked += 1
+        requests += 1
         foreign = method != "GET" and origin == ELSEWHERE
         if person == "nobody":
             right = answer.status_code in (REFUSED if foreign else (401,))
@@ -122,7 +122,7 @@ def test_every_route_refuses_whom_it_should_and_nobody_else(airflow: Any, projec
             wrong.append((method, path, person, origin, by_cookie, answer.status_code))
     assert wrong == []
     assert len(project.records) == before
-    assert f"{len(RULES)} routes of the plugin, {asked} requests" in PAGE.read_text(encoding="utf-8")
+    assert f"{len(RULES)} routes of the plugin, {requests} requests" in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "OPTIONS"])

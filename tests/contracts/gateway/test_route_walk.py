@@ -1,4 +1,4 @@
-"""Every route of the gateway, asked with each token and without one, from here and from a page of another site.
+"""Every route of the gateway, with each token and without one, from here and from a page of another site.
 
 The routes are those that the application answers: one that is added without a rule fails the first test.
 """
@@ -94,13 +94,13 @@ def test_every_route_has_a_rule_and_every_rule_a_route(gateway: GatewayProcess) 
 
 
 def test_every_route_asks_for_the_token_of_its_rule_and_tells_no_other_site(gateway: GatewayProcess) -> None:
-    wrong, asked = [], 0
+    wrong, requests = [], 0
     with gateway.client(None) as client:
         before = client.get("/control/traffic", headers={"authorization": f"Bearer {TELL_TOKEN}"}).json()
         for (method, path), (name, token), site in product(RULES, TOKENS.items(), SITES):
             headers = {**site, **({} if token is None else {"authorization": f"Bearer {token}".strip()})}
             answer = ask(client, method, path, headers)
-            asked += 1
+            requests += 1
             if name in PASSES[RULES[method, path]]:
                 right = answer.status_code not in (401, 403) and answer.status_code < 500
             else:
@@ -110,7 +110,7 @@ def test_every_route_asks_for_the_token_of_its_rule_and_tells_no_other_site(gate
         assert wrong == []
         after = client.get("/control/traffic", headers={"authorization": f"Bearer {TELL_TOKEN}"}).json()
     assert after["traffic"] == before["traffic"]
-    assert f"{len(RULES)} routes of the gateway, {asked} requests" in PAGE.read_text(encoding="utf-8")
+    assert f"{len(RULES)} routes of the gateway, {requests} requests" in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", sorted({path for _, path in RULES}))
@@ -128,8 +128,8 @@ def test_a_page_of_another_site_is_never_told_that_it_may_ask(gateway: GatewayPr
 
 def test_nobody_learns_from_an_open_route_more_than_that_a_champion_is_there(gateway: GatewayProcess) -> None:
     with gateway.client(None) as client:
-        told = "".join(
+        answers = "".join(
             client.get(path.format(model="toy", version="3")).text for (_, path), who in RULES.items() if who == OPEN
         )
     for word in ("price", "kind", PREDICT_TOKEN, TELL_TOKEN, "lake"):
-        assert word not in told
+        assert word not in answers
