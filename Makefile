@@ -18,6 +18,7 @@
 #   make torch     the example of a network of PyTorch, by pip in an environment of its own; no part of CI
 #   make check     format, lint, types, layers, open doors, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
+#   make sbom      the bills of materials of the package and of the gateway, in build/*.cdx.json
 #   make docs      write the pages of docs/reference from the code
 #   make screenshots   draw the pictures of docs/images that show pages, by the tests that hold them
 #   make lock      resolve the hashed requirement files again          (UPGRADE=1 takes newer versions)
@@ -30,7 +31,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus haproxy java test e2e drill feast spark step gateway kserve celery images wheel site torch check bench docs screenshots lock clean
+.PHONY: help env data demo chromium prometheus haproxy java test e2e drill feast spark step gateway kserve celery images wheel site torch check bench sbom docs screenshots lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -367,6 +368,11 @@ check: $(PROJECT_STAMP)
 
 bench: $(PROJECT_STAMP) $(DATA_STAMP) $(MLSERVER_STAMP) $(NANNYML_STAMP) $(SPARK_STAMP) java
 	@$(PYTHON) -m benchmarks
+
+# What is installed with the package, and with a gateway alone. The same locks give the same files.
+sbom: $(PROJECT_STAMP)
+	@mkdir -p build
+	@for lock in requirements requirements-gateway; do $(PYTHON) .ci/sbom.py $$lock.lock build/$$lock.cdx.json; done
 
 docs: $(PROJECT_STAMP)
 	@$(PYTHON) docs/reference/generate.py

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import Column, Engine, MetaData, String, Table, create_engine, delete, insert, inspect, update
 
 from airflow_mlops.core.errors import LedgerCorruptError, LedgerError, StaleLedgerError
+from airflow_mlops.core.ledger import migrations
 from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPublished
 from airflow_mlops.core.ledger.fold import fold
 from airflow_mlops.core.ledger.protocols import Head, Ledger
 from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, verify_chain
 from airflow_mlops.core.ledger.rollout_details import Promoted
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger
-from airflow_mlops.core.ledger.sql_schema import LEDGER, REVISION, VERSION_TABLE
+from airflow_mlops.core.ledger.sql_schema import LEDGER, PROJECTED, REVISION, VERSION_TABLE
 from airflow_mlops.testing.in_memory import InMemoryLedger
 from tests.unit.core.ledger.histories import History, contents, week
 
@@ -289,6 +293,84 @@ def test_a_database_of_an_earlier_release_is_migrated_by_its_first_reader(earlie
     after = tables_of(earlier_url)
     assert after[LEDGER.name] == 699
     assert after[VERSION_TABLE] == 1
+
+
+@pytest.fixture(params=["0002", "0003", "0004"])
+def frozen_on_postgres(request: pytest.FixtureRequest, own_postgres_url: str) -> str:
+    """Return the address of a PostgreSQL database at an earlier migration, with the rows that a release left there."""
+    url = own_postgres_url
+    engine, source = create_engine(url), create_engine(f"sqlite:///{FROZEN.parent / request.param / 'people.sqlite'}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection, source.connect() as kept:
+        config.attributes["connection"] = connection
+        command.upgrade(config, request.param)
+        tables = MetaData()
+        tables.reflect(connection, only=lambda name, _: name != VERSION_TABLE)
+        for table in tables.sorted_tables:
+            rows = [dict(row) for row in kept.execute(table.select()).mappings()]
+            if rows:
+                connection.execute(insert(table), rows)
+    source.dispose()
+    engine.dispose()
+    return url
+
+
+def test_a_projection_of_an_earlier_release_on_postgresql_reads_as_the_records_do(frozen_on_postgres: str) -> None:
+    before = tables_of(frozen_on_postgres)
+    assert before[LEDGER.name] >= 70
+    assert before["airflow_mlops_fact"] > 50
+    engine = create_engine(frozen_on_postgres)
+    with engine.connect() as connection:
+        model = str(connection.exec_driver_sql(f"SELECT model FROM {PROJECTED.name}").scalar_one())
+    engine.dispose()
+    ledger = SqlLedger(frozen_on_postgres, model)
+    records = list(ledger.records())
+    assert verify_chain(records) == before[LEDGER.name]
+    assert contents(ledger.state()) == contents(fold(records))
+    for key in sorted({str(record.partition) for record in records if record.partition})[::4]:
+        assert contents(ledger.state(as_of=key)) == contents(fold(records, as_of=key)), key
+    added = ledger.append(draft("new"), read=len(records))
+    assert ledger.state().sequence == added.sequence == len(records) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotPublishedWithMore(SnapshotPublished):
+    """A record of a later release, with a field more."""
+
+    seal: str = "s"
+
+
+class SnapshotPublishedAnew(SnapshotPublished):
+    """A record of a later release, whose fields mean something else."""
+
+    FORM = 2
+
+
+@pytest.mark.parametrize(
+    ("details", "sentence"),
+    [
+        (SnapshotPublishedWithMore, "'snapshot_published' has fields that this release does not know, seal; a later"),
+        (SnapshotPublishedAnew, "'snapshot_published' has form 2, and this release reads 1; a later release wrote it"),
+    ],
+)
+def test_a_record_of_a_later_release_is_refused_and_changes_nothing_of_the_projection(
+    url: str, fresh_name: str, details: type[SnapshotPublished], sentence: str
+) -> None:
+    ledger = SqlLedger(url, fresh_name)
+    filled(ledger, 2)
+    ledger.state()
+    ledger.append(Draft(details(version=2, digest="later"), "later", week(1), "ann"), read=2)
+    before = tables_of(url)
+    for _ in range(2):  # the second attempt finds nothing that the first has left behind
+        with pytest.raises(LedgerError, match=sentence) as refused:
+            SqlLedger(url, fresh_name).state()
+        assert not refused.value.retryable
+    assert tables_of(url) == before
+    known = ledger.record(2)
+    assert known is not None
+    assert known.details.digest == "d"
+    assert verify_chain(ledger.records()) == 3
 
 
 def test_two_first_readers_of_a_database_of_an_earlier_release_migrate_it_once(earlier_url: str) -> None:

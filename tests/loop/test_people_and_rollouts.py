@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WATCH = {"performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}}
 ASKED = {"stages": [{"shadow": 100}, {"canary": 50, "approval": "human"}, {"live": 100}], "min_rows": 20}
+HOSTILE = "{{ 7 * 7 }}{% raw %} ${IFS} '); DROP TABLE airflow_mlops_ledger; -- <script>"
 BAKED = {"stages": [{"shadow": 100, "bake": 1}, {"live": 100}], "min_rows": 20}
 
 
@@ -48,9 +49,11 @@ def challenged(
     return project, start_scheduler(project.dags)
 
 
-def control(project: Project, scheduler: InProcessScheduler, action: str) -> dict[str, str | None]:
+def control(
+    project: Project, scheduler: InProcessScheduler, action: str, *, reason: str = "the board meets"
+) -> dict[str, str | None]:
     """Start the form of the UI as Ann; return the states of its tasks."""
-    scheduler.trigger(project.dag("control"), conf={"action": action, "reason": "the board meets"}, user="ann")
+    scheduler.trigger(project.dag("control"), conf={"action": action, "reason": reason}, user="ann")
     scheduler.run_until_idle()
     return states(scheduler, project.dag("control"))
 
@@ -105,7 +108,8 @@ def test_a_paused_rollout_stays_where_it_is_until_it_is_resumed(
     assert next_week(project, scheduler, KEYS[4])["shadow_100.analyse"] == "skipped"
     assert len(project.of_kind("stage_analysed")) == looked
     assert control(project, scheduler, "pause") == {"control": "failed"}
-    assert control(project, scheduler, "resume") == {"control": "success"}
+    assert control(project, scheduler, "resume", reason=HOSTILE) == {"control": "success"}
+    assert project.of_kind("rollout_resumed")[0].details.reason == HOSTILE  # rendered once, and never as a template
     assert next_week(project, scheduler, KEYS[5])["live_100.promote"] == "success"
     assert project.workspace.registry.aliases() == {"champion": "2"}
     assert_invariants(project.workspace)

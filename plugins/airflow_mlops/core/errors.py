@@ -30,6 +30,9 @@
 
 from __future__ import annotations
 
+LONGEST_KEY = 200
+"""Characters of a key that an error shows: a file may hold one of any length."""
+
 
 class MlopsError(Exception):
     """Base of every error raised on purpose."""
@@ -53,7 +56,8 @@ class DeclarationError(MlopsError):
     ) -> None:
         self.message, self.file, self.line, self.key = message, file, line, key
         where = ":".join(str(part) for part in (file, line) if part is not None)
-        super().__init__(": ".join(part for part in (where, key, message) if part))
+        place = None if key is None else key if len(key) <= LONGEST_KEY else f"{key[:LONGEST_KEY]}..."
+        super().__init__(": ".join(part for part in (where, place, message) if part))
 
 
 class NotReadyError(MlopsError):

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from airflow_mlops.core.errors import MlopsError, RolloutError
 from airflow_mlops.core.ports.rollout_target import Traffic
+from airflow_mlops.core.rollout.targets.gateway.gateway_answer import error_message
 from airflow_mlops.core.rollout.targets.gateway.replica_addresses import resolve_replicas
 from airflow_mlops.gateway.serving import Serving
 from airflow_mlops.gateway.settings import Settings
@@ -200,8 +201,9 @@ def get_traffic(url: str, token: str | None) -> Mapping[str, Any]:
     finally:
         connection.close()
     if answer.status != 200:
-        raise RolloutError(f"{url} answers {answer.status} to a replica: {body[:200]!r}; all need one control token")
+        message = error_message(body, secret=token)
+        raise RolloutError(f"{url} answers {answer.status} to a replica: {message!r}; all need one control token")
     values = json.loads(body)
     if not isinstance(values, dict):
-        raise RolloutError(f"{url} is no gateway: it answers {body[:100]!r}")
+        raise RolloutError(f"{url} is no gateway: it answers {error_message(body, secret=token)!r}")
     return values

@@ -7,12 +7,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.ports.signing_keys import KeyFolder, SigningKeys, StaticKeys
+from airflow_mlops.core.rollout.targets.gateway.replica_addresses import split_http_url
 
 TOKEN = "AIRFLOW_MLOPS_GATEWAY_TOKEN"  # noqa: S105 - the name of a variable
 CONTROL_TOKEN = "AIRFLOW_MLOPS_GATEWAY_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
@@ -180,9 +180,8 @@ def build_settings(args: argparse.Namespace, loop: Loop, environment: Mapping[st
 def read_peers(peers: list[str]) -> tuple[str, ...]:
     """Return the addresses of peers, or raise DeclarationError for one that is none."""
     for peer in peers:
-        parts = urlsplit(peer)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise DeclarationError(f"--peer is {peer!r}; it must be an address, as http://bakery-control:8600")
+        if split_http_url(peer) is None:
+            raise DeclarationError(f"--peer is {peer[:300]!r}; it must be an address, as http://bakery-control:8600")
     return tuple(peer.rstrip("/") for peer in peers)
 
 

@@ -19,6 +19,9 @@ from airflow_mlops.core.errors import LedgerError
 SCHEMA = "schema"
 """Key under which a record's JSON states the version of its form; records without it are of the first form, 0."""
 
+WRITTEN_LATER = "a later release wrote it: install that release, or a later one"
+"""What to do about a record that this release does not know; reading a part of it would decide on a part."""
+
 
 def _plain_text(value: Any) -> str:
     """Return a text whose class adds to ``str``, such as the name of a user's metric, as plain text."""
@@ -65,8 +68,14 @@ class Details:
         Raises
         ------
         LedgerError
-            If a field is missing or of another type, naming it.
+            If a field is missing, unknown or of another type, naming it.
         """
+        unknown = values.keys() - cls.__dataclass_fields__
+        if unknown:
+            raise LedgerError(
+                f"a record of kind {cls.KIND!r} has fields that this release does not know, "
+                f"{', '.join(sorted(unknown))}; {WRITTEN_LATER}"
+            )
         try:
             return msgspec.convert(dict(values), cls, strict=False)
         except msgspec.ValidationError as error:

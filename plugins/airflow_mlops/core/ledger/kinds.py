@@ -14,7 +14,7 @@ from airflow_mlops.core.ledger import (
     training_details,
     watch_details,
 )
-from airflow_mlops.core.ledger.details import Details
+from airflow_mlops.core.ledger.details import SCHEMA, WRITTEN_LATER, Details
 from airflow_mlops.core.ledger.earlier_forms import EARLIER_KINDS, present_form
 from airflow_mlops.core.ledger.watch_details import JUDGED, WindowJudged
 
@@ -66,12 +66,18 @@ def read_details(kind: str, stored: Mapping[str, Any]) -> Details:
     Raises
     ------
     LedgerError
-        If the kind is unknown, or a field is missing or of another type.
+        If the kind, its form or a field is of a later release, or a field is missing or of another type.
     """
     kind, values = present_form(kind, stored)
     if kind not in KINDS:
-        raise LedgerError(f"no such kind of record: {kind!r}; one of {', '.join(sorted(KINDS))}")
+        raise LedgerError(f"no such kind of record: {kind!r}; {WRITTEN_LATER}")
     details = KINDS[kind]
+    form = stored.get(SCHEMA, 0)
+    if not isinstance(form, int) or form > details.FORM:
+        # Its fields may mean something else by now: a decision must not rest on a guess.
+        raise LedgerError(
+            f"a record of kind {kind!r} has form {form!r}, and this release reads {details.FORM}; {WRITTEN_LATER}"
+        )
     if details is WindowJudged:
         details = JUDGED.get(str(values.get("check")), WindowJudged)
     return details.read(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ports.http_client import OversizedBodyError, read_body
 from airflow_mlops.core.ports.rollout_target import OlderTrafficError, TargetError
+from airflow_mlops.core.rollout.targets.gateway.gateway_answer import error_message, parse_json
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 15.0
@@ -47,7 +47,7 @@ class Replica:
         self, url: str, token: str | None, client: httpx.Client, *, pause: Callable[[float], None] = time.sleep
     ) -> None:
         self.url = url.rstrip("/")
-        self._client, self._pause = client, pause
+        self._client, self._pause, self._token = client, pause, token
         self._headers = {} if token is None else {"authorization": f"Bearer {token}"}
 
     def get(self, path: str) -> dict[str, Any]:
@@ -87,13 +87,13 @@ class Replica:
             else:
                 if status not in (502, 503, 504):
                     return self._parse(status, body)
-                problem = f"{status}: {error_message(body)}"
+                problem = f"{status}: {error_message(body, secret=self._token)}"
             if pause is not None:
                 self._pause(pause)
         raise TargetError(f"the gateway at {self.url} does not answer {method} {path}: {problem}")
 
     def _parse(self, status: int, body: bytes) -> dict[str, Any]:
-        message = error_message(body)
+        message = error_message(body, secret=self._token)
         if status == 409:
             raise OlderTrafficError(f"the gateway at {self.url}: {message}")
         if status == 412:
@@ -104,18 +104,3 @@ class Replica:
         if not isinstance(answer, dict):
             raise RolloutError(f"the service at {self.url} is not a gateway; it answers: {message}")
         return answer
-
-
-def parse_json(body: bytes) -> Any:
-    """Return the value of a JSON body, None if it is not JSON."""
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None
-
-
-def error_message(body: bytes) -> str:
-    """Return the ``error`` of a body, or else its text; at most 500 characters."""
-    answer = parse_json(body)
-    error = answer.get("error") if isinstance(answer, dict) else None
-    return str(error if error is not None else body.decode("utf-8", "replace"))[:500]

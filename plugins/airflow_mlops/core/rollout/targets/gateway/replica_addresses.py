@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.ports.rollout_target import TargetError
@@ -29,10 +29,10 @@ def resolve_replicas(url: str) -> tuple[str, ...]:
     >>> resolve_replicas("http://127.0.0.1:8600")
     ('http://127.0.0.1:8600',)
     """
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
+    parts = split_http_url(url)
+    if parts is None or parts.scheme != "http":
         raise RolloutError(
-            f"{url!r} is no name of replicas: it must be http://NAME:PORT; for https list the replicas one by one"
+            f"{url[:300]!r} is no name of replicas: it must be http://NAME:PORT; for https list the replicas one by one"
         )
     port = parts.port or DEFAULT_PORT
     try:
@@ -44,3 +44,17 @@ def resolve_replicas(url: str) -> tuple[str, ...]:
         ) from error
     addresses = sorted({str(address[0]) for _family, _type, _protocol, _name, address in entries})
     return tuple(f"http://{f'[{address}]' if ':' in address else address}:{port}" for address in addresses)
+
+
+def split_http_url(url: str) -> SplitResult | None:
+    """Return the parts of a URL of http or https; None if it is none, has no host, or a port that is none.
+
+    >>> split_http_url("http://[::1"), split_http_url("http://gateway:99999"), split_http_url("gateway:8600")
+    (None, None, None)
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return None
+    return parts if valid else None
