@@ -55,6 +55,7 @@ MODULES = {
     "page_model": "pages",
     "newcomer_commands": "newcomer",
     "soak_turns": "soak",
+    "gateway_soak": "gateway_soak",
 }
 """The module of each benchmark, whose function has its name, in the order of a whole run."""
 
