@@ -54,6 +54,7 @@ MODULES = {
     "page_50_models": "pages",
     "page_model": "pages",
     "newcomer_commands": "newcomer",
+    "loops_200_turn": "loops_200",
     "soak_turns": "soak",
     "gateway_soak": "gateway_soak",
 }
