@@ -23,6 +23,7 @@ MODULES = {
     "parse_200_loops": "many_loops",
     "validate_100": "many_loops",
     "cli_help": "many_loops",
+    "cold_imports": "cold_imports",
     "ingest": "ingest",
     "ingest_csv": "ingest",
     "ingest_one_file": "ingest_one_file",

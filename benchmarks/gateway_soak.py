@@ -66,7 +66,7 @@ def gateway_soak(*, seconds: float = SECONDS) -> list[Row]:
         print(f"    {problem}")
     answers = soak.answers.total()
     describe(soak, seconds)
-    return [errors_row(len(problems), answers, seconds), *flat_rows(soak.samples)]
+    return [errors_row(len(problems), answers, seconds), cost_row(soak), *flat_rows(soak.samples)]
 
 
 def describe(soak: Soak, seconds: float) -> None:
@@ -92,6 +92,21 @@ def errors_row(errors: int, answers: int, seconds: float) -> Row:
         ratio=errors / answers,
         bar="no error, exact counts",
         reached=errors == 0 < answers,
+    )
+
+
+def cost_row(soak: Soak) -> Row:
+    """Return the row of the CPU time of an answer, beside that of the client who asks and judges it."""
+    ours, peer = (1000 * seconds / soak.answers.total() for seconds in (soak.cpu_seconds, soak.client_seconds))
+    return Row(
+        name="gateway_soak_cost",
+        ours=round(ours, 4),
+        peer=round(peer, 4),
+        unit="CPU ms",
+        peer_name="the client that sends the request and judges the answer",
+        ratio=round(ours / peer, 2),
+        bar="told",
+        reached=True,
     )
 
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.testing.own_executor import cpu_seconds
 from airflow_mlops.testing.scheduler import InProcessScheduler
@@ -36,7 +36,7 @@ ALONE = 3
 """Turns of the first loop alone, and of the first loop among others that stand still."""
 TIMEOUT_SECONDS = 3_600.0
 TURN_BAR, PAGE_BAR_MS = 1.25, 1_200.0
-QUICK = {
+QUICK: dict[str, Any] = {
     "gates": [{"metric": "mae", "at_most": 10.0}],
     "retrain": {"policy": {"clock": 1}, "cooldown": 0, "budget": 52, "confidence": "none", "recall": 0},
 }

@@ -15,9 +15,10 @@ KEYS = [str(number) for number in range(50)]
 
 
 def test_a_gateway_under_load_answers_each_key_by_the_version_of_its_moment_and_counts_exactly() -> None:
-    errors, memory, files = gateway_soak(seconds=5)
+    errors, cost, memory, files = gateway_soak(seconds=5)
     assert (errors.ours, errors.reached) == (0, True)
     assert errors.peer > 100
+    assert cost.ours > 0
     assert memory.ours > 50
     assert files.ours > 10
 
