@@ -12,6 +12,8 @@ from random import expovariate
 from typing import cast
 
 CLIENTS = 8
+REFUSED_SECONDS = 0.1
+"""Pause of a client whom nobody lets connect."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,16 @@ async def ask_without_pause(requests: list[Iterator[Request]], take: Callable[[R
 
     async def run_client(mine: Iterator[Request]) -> None:
         for first in mine:  # a second time where a connection was lost
-            _transport, client = await loop.create_connection(
-                partial(_ChainedRequests, first, mine, take), "127.0.0.1", first.port
-            )
-            await client.ended
+            sent = time.monotonic()
+            try:
+                _transport, client = await loop.create_connection(
+                    partial(_ChainedRequests, first, mine, take), "127.0.0.1", first.port
+                )
+            except OSError as error:
+                take(Reply(first, 0, repr(error).encode(), sent, time.monotonic()))
+                await asyncio.sleep(REFUSED_SECONDS)
+            else:
+                await client.ended
 
     await asyncio.gather(*map(run_client, requests))
 

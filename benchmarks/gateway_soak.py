@@ -17,9 +17,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 from statistics import median
@@ -164,7 +165,7 @@ class Versions:
     models : dict of str to model
         The models, each by the number of its first version.
     bodies : dict of str to dict
-        What the control API is told of these versions.
+        The control API's bodies of these versions.
     """
 
     def __init__(self, models: dict[str, Any], bodies: dict[str, Any]) -> None:
@@ -176,7 +177,7 @@ class Versions:
         """The prediction of each version for the row."""
 
     def new(self) -> dict[str, Any]:
-        """Return what the control API is told of the next version."""
+        """Return the control API's body of the next version."""
         number, first = str(next(self._numbers)), next(self._firsts)
         self.predictions[number] = self.predictions[first]
         return {**self._bodies[first], "number": number}
@@ -199,25 +200,32 @@ class Soak:
     def run(self, seconds: float) -> None:
         """Ask, change and sample for some seconds; every request that was sent is answered afterwards."""
         before, clients_before = sum(self._process.cpu_times()[:2]), time.process_time()
-        with ThreadPoolExecutor(2) as threads:
-            others = [threads.submit(self._change), threads.submit(self._sample)]
-            try:
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    until = time.monotonic() + seconds
-                    requests = [self._requests(client, until) for client in range(CLIENTS)]
-                    runner.run(ask_without_pause(requests, self._judge))
-            finally:
-                self._ended.set()
-            for other in others:
-                other.result()
+        self.ask_beside(self._sample, partial(self._end_after, seconds))
         self.cpu_seconds = sum(self._process.cpu_times()[:2]) - before
         self.client_seconds = time.process_time() - clients_before
 
-    def _requests(self, client: int, until: float) -> Iterator[Request]:
-        """Yield the requests of a client until the time is up, each for a key of its own."""
+    def ask_beside(self, *others: Callable[[], None]) -> None:
+        """Ask and change until one of the others, each in a thread of its own, ends the run."""
+        with ThreadPoolExecutor(1 + len(others)) as threads:
+            started = [threads.submit(work) for work in (self._change, *others)]
+            try:
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    requests = [self._requests(client) for client in range(CLIENTS)]
+                    runner.run(ask_without_pause(requests, self._judge))
+            finally:
+                self._ended.set()
+            for work in started:
+                work.result()
+
+    def _end_after(self, seconds: float) -> None:
+        self._ended.wait(seconds)
+        self._ended.set()
+
+    def _requests(self, client: int) -> Iterator[Request]:
+        """Yield the requests of a client until the end, each for a key of its own."""
         row = dict(zip(COLUMNS, VALUES, strict=True))
         for number in count():
-            if time.monotonic() > until:
+            if self._ended.is_set():
                 return
             body = msgspec.json.encode({"id": f"{client}-{number}", **row})
             yield Request(self._server.port, "/predict", body, PREDICT_TOKEN)
@@ -241,20 +249,23 @@ class Soak:
         """Roll out one version after another until the time is up; every third is taken back."""
         for number in count(1):
             body = self._versions.new()
-            self._control("prepare", body)
             for share in SHARES:
                 before = self.history.now
-                self._apply(before.champion, body["number"], "canary", share, f"rollout-{number}")
+                self._apply(body, before.champion, body["number"], "canary", share, f"rollout-{number}")
                 if self._ended.wait(CHANGE_SECONDS):
                     return
-            self._apply(before.champion if number % 3 == 0 else body["number"])
+            self._apply(body, before.champion if number % 3 == 0 else body["number"])
             self._control("finalize", {"traffic": asdict(self.history.now)})
             if self._ended.wait(CHANGE_SECONDS):
                 return
 
-    def _apply(self, champion: str | None, *challenger: Any) -> None:
-        traffic = Traffic(self.history.now.order + 1, champion, *challenger)
-        self.history.apply(traffic, lambda traffic: self._control("traffic", {"traffic": asdict(traffic)}))
+    def _apply(self, version: dict[str, Any], champion: str | None, *challenger: Any) -> None:
+        self.history.apply(Traffic(self.history.now.order + 1, champion, *challenger), partial(self._send, version))
+
+    def _send(self, version: dict[str, Any], traffic: Traffic) -> None:
+        """Send traffic to the gateway, after the version that is rolled out."""
+        self._control("prepare", version)
+        self._control("traffic", {"traffic": asdict(traffic)})
 
     def _control(self, path: str, body: dict[str, Any]) -> None:
         self._server.control("PUT", path, body).raise_for_status()

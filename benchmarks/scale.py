@@ -1,4 +1,4 @@
-"""What many loops cost, by the constants that other benchmarks measured: the table and the picture of one page.
+"""The cost of many loops by the constants that other benchmarks measured: the tables and the picture of one page.
 
     python -m benchmarks.scale          write the tables of docs/explanation/scale.md, and its picture
     python -m benchmarks.scale take     first take the constants from build/bench.json, as far as it has them
@@ -46,7 +46,7 @@ WHOLE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Constants:
-    """What one thing costs, in CPU seconds.
+    """The cost of one thing of each kind, in CPU seconds.
 
     Parameters
     ----------
@@ -132,15 +132,15 @@ def page_with_tables(page: str) -> str:
         "limits": limits_table(constants),
     }
     for name, lines in tables.items():
-        found = re.findall(rf"<!-- {name} -->\n(.*?)<!-- end of {name} -->", page, flags=re.DOTALL)
-        if len(found) != 1:
-            raise ValueError(f"{PAGE.name} has {len(found)} places for the table {name!r}; it must have one")
-        page = page.replace(f"<!-- {name} -->\n{found[0]}<!--", f"<!-- {name} -->\n{lines}\n<!--")
+        matches = re.findall(rf"<!-- {name} -->\n(.*?)<!-- end of {name} -->", page, flags=re.DOTALL)
+        if len(matches) != 1:
+            raise ValueError(f"{PAGE.name} has {len(matches)} places for the table {name!r}; it must have one")
+        page = page.replace(f"<!-- {name} -->\n{matches[0]}<!--", f"<!-- {name} -->\n{lines}\n<!--")
     return page
 
 
 def constants_table(constants: Constants) -> str:
-    """Return the table of what one thing costs, and of the command that measured it."""
+    """Return the table of the constants, each with the command that measured it."""
     rows, milli = read_rows(), 1_000.0
     words = (
         (

@@ -8,7 +8,7 @@ from math import ceil, floor, log10
 
 from airflow_mlops.core.charts.svg import CHART_STYLE, Scale, element, line, picture, polyline, text
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720.0, 380.0, 60.0, 150.0, 24.0, 44.0
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720.0, 380.0, 70.0, 150.0, 24.0, 44.0
 APART = 13.0
 """Pixels between the names of two curves."""
 
