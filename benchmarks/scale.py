@@ -20,6 +20,7 @@ from benchmarks.scale_picture import Curve, draw_curves
 
 HOUSE = Path(__file__).resolve().parents[1]
 CONSTANTS = HOUSE / "benchmarks" / "scale_constants.json"
+MEASURED = HOUSE / "build" / "bench.json"
 PAGE = HOUSE / "docs" / "explanation" / "scale.md"
 PICTURE = HOUSE / "docs" / "images" / "scale.svg"
 DAY = 86_400
@@ -115,7 +116,9 @@ def read_rows() -> dict[str, dict[str, Any]]:
 
 def take_rows() -> None:
     """Take the values of ``build/bench.json`` for the rows that it has."""
-    measured = {row["name"]: row for row in json.loads((HOUSE / "build" / "bench.json").read_text())}
+    if not MEASURED.exists():
+        raise SystemExit(f"{MEASURED} is not there; run the benchmarks that {CONSTANTS.name} names first")
+    measured = {row["name"]: row for row in json.loads(MEASURED.read_text())}
     rows = read_rows()
     for name, row in rows.items():
         if name in measured:

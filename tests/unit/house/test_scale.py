@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
+from benchmarks import scale
 from benchmarks.__main__ import MODULES
 from benchmarks.scale import CADENCES, CORES, PAGE, PICTURE, ROWS, Constants, draw, page_with_tables, read_rows
 
@@ -31,6 +34,27 @@ def test_every_constant_names_a_benchmark_and_was_measured() -> None:
         assert row["over"] > 0, name
         benchmark = row["command"].rpartition("python -m benchmarks ")[2]
         assert benchmark in MODULES, name
+
+
+def test_taking_constants_replaces_those_that_were_measured_and_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_rows()
+    monkeypatch.setattr(scale, "CONSTANTS", tmp_path / "constants.json")
+    monkeypatch.setattr(scale, "MEASURED", tmp_path / "bench.json")
+    scale.CONSTANTS.write_text(json.dumps(before))
+    with pytest.raises(SystemExit, match="run the benchmarks"):
+        scale.take_rows()
+    scale.MEASURED.write_text(json.dumps([{"name": "page_200_models", "ours": 640.0, "unit": "CPU ms"}]))
+    scale.take_rows()
+    after = read_rows()
+    assert after.pop("page_200_models") == {
+        "value": 640.0,
+        "over": 200,
+        "unit": "CPU ms",
+        "command": "python -m benchmarks loops_200_turn",
+    }
+    assert after == {name: row for name, row in before.items() if name != "page_200_models"}
 
 
 @pytest.mark.parametrize("warm", [True, False])
