@@ -220,6 +220,7 @@ drill: $(PROJECT_STAMP)
 	@$(PYTHON) -m tests.drill $(if $(EVERY),--every --processes $(PROCESSES))
 	@$(if $(EVERY),$(PYTHON) -m tests.drill.bad_inputs)
 	@$(if $(EVERY),$(PYTHON) -m tests.drill.kills)
+	@$(if $(EVERY),$(PYTHON) -m tests.drill.gateway_kills)
 
 e2e: $(PROJECT_STAMP) $(DATA_STAMP)
 	@$(PYTHON) -m pytest tests/e2e $(PYTEST)

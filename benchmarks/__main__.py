@@ -23,6 +23,7 @@ MODULES = {
     "parse_200_loops": "many_loops",
     "validate_100": "many_loops",
     "cli_help": "many_loops",
+    "cold_imports": "cold_imports",
     "ingest": "ingest",
     "ingest_csv": "ingest",
     "ingest_one_file": "ingest_one_file",
@@ -54,7 +55,9 @@ MODULES = {
     "page_50_models": "pages",
     "page_model": "pages",
     "newcomer_commands": "newcomer",
+    "loops_200_turn": "loops_200",
     "soak_turns": "soak",
+    "gateway_soak": "gateway_soak",
 }
 """The module of each benchmark, whose function has its name, in the order of a whole run."""
 

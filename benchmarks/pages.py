@@ -39,7 +39,7 @@ def page_model() -> list[Row]:
         return measure("page_model", get, f"/models/{MODEL}", f"a model of {PARTITIONS:,} partitions")
 
 
-def measure(name: str, get: Callable[[str], bytes], path: str, subject: str) -> list[Row]:
+def measure(name: str, get: Callable[[str], bytes], path: str, subject: str, *, bar_ms: float = BAR_MS) -> list[Row]:
     """Return the rows of one page; the peer of its CPU time is a page without a model, which Airflow answers alike."""
     get(path)
     ours, empty = [], []
@@ -58,8 +58,8 @@ def measure(name: str, get: Callable[[str], bytes], path: str, subject: str) -> 
             unit="CPU ms",
             peer_name=f"the style sheet by the same application; ours is {subject}",
             ratio=round(page / style, 2),
-            bar=f"ours <= {BAR_MS:g} CPU ms",
-            reached=page <= BAR_MS,
+            bar=f"ours <= {bar_ms:g} CPU ms",
+            reached=page <= bar_ms,
         ),
         Row(
             name=f"{name}_size",
@@ -77,18 +77,27 @@ def measure(name: str, get: Callable[[str], bytes], path: str, subject: str) -> 
 @contextmanager
 def pages_of(write_stores: Callable[[Path], list[str]]) -> Iterator[Callable[[str], bytes]]:
     """Yield a function that gets a page of the stores that ``write_stores`` writes and names the models of."""
-    from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-    from fastapi.testclient import TestClient
-
     from airflow_mlops.core.open_workspace import EMBEDDED_LEDGER
     from airflow_mlops.testing.metadata import create_metadata
-    from airflow_mlops.ui import model_pages
 
     create_metadata()
     ledger = Path(os.environ["AIRFLOW_HOME"]) / "mlops" / EMBEDDED_LEDGER
     ledger.parent.mkdir(parents=True, exist_ok=True)
     add_dags(write_stores(ledger))
+    with opened_pages() as get:
+        yield get
+    ledger.unlink()
+
+
+@contextmanager
+def opened_pages() -> Iterator[Callable[[str], bytes]]:
+    """Yield a function that gets a page of the models that Airflow and the embedded stores know."""
+    from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from fastapi.testclient import TestClient
+
+    from airflow_mlops.ui import model_pages
+
     purge_cached_app()
     client = TestClient(create_app(apps="core"))
     token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="ann", role="ADMIN"))
@@ -102,7 +111,6 @@ def pages_of(write_stores: Callable[[Path], list[str]]) -> Iterator[Callable[[st
 
     yield get
     purge_cached_app()
-    ledger.unlink()
 
 
 def fleet(ledger: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
@@ -31,6 +32,8 @@ class OwnProcessExecutor(BaseExecutor):
         super().__init__(parallelism=64)
         self.dags = dags
         self.errors: dict[TaskKey, BaseException] = {}
+        self.task_seconds = 0.0
+        """CPU seconds of all tasks, their child processes included."""
 
     def _process_workloads(self, workload_items: Sequence[Any]) -> None:
         for workload in workload_items:
@@ -38,7 +41,9 @@ class OwnProcessExecutor(BaseExecutor):
                 raise TypeError(f"Only tasks can be run in this process, not a {type(workload).__name__}.")
             self.queued_tasks.pop(workload.ti.key, None)
             self.running.add(workload.ti.key)
+            before = cpu_seconds()
             self._run(workload)
+            self.task_seconds += cpu_seconds() - before
 
     def _run(self, workload: ExecuteTask) -> None:
         ti = workload.ti
@@ -59,6 +64,11 @@ class OwnProcessExecutor(BaseExecutor):
 
     def terminate(self) -> None:
         """Do nothing: there is no worker."""
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process until now, with those of its child processes that have ended."""
+    return sum(os.times()[:4])
 
 
 class PromptSchedulerJobRunner(SchedulerJobRunner):

@@ -83,6 +83,11 @@ class InProcessScheduler:
         """The ids of the Dags that were loaded, sorted."""
         return sorted(self._dags)
 
+    @property
+    def task_seconds(self) -> float:
+        """The CPU seconds of all tasks so far; what else this process has taken is the scheduler's."""
+        return self._executor.task_seconds if self._executor else 0.0
+
     def sync(self) -> None:
         """Parse the folder (again) and write its Dags to the metadata database.
 

@@ -11,8 +11,8 @@ from PIL import Image
 from tests.loop.pages_to_picture import IMAGES, LARGEST, PICTURES, WIDTH, Picture
 
 HOUSE = Path(__file__).parents[3]
-PLOTS = {"demo.png", "replay.png"}
-"""Pictures of figures, which the demo and the command ``replay`` draw."""
+PLOTS = {"demo.png", "replay.png", "scale.svg"}
+"""Pictures of figures, which the demo, the command ``replay`` and ``benchmarks.scale`` draw."""
 
 
 def shown() -> set[str]:
