@@ -49,12 +49,16 @@ SHARES = (10.0, 50.0)
 MODELS = 4
 """Models that versions are made of, in turn; a version has a number of its own."""
 SAMPLE_SECONDS = 0.5
+SHORTEST_SECONDS = 5.0
+"""Shortest run whose fifths have a sample each."""
 MEMORY_BAR = 1.05
 WRONG_SHOWN = 5
 
 
 def gateway_soak(*, seconds: float = SECONDS) -> list[Row]:
     """Return the rows: errors, memory and open files of a gateway that is saturated for ten minutes."""
+    if seconds < SHORTEST_SECONDS:
+        raise ValueError(f"GATEWAY_SOAK_SECONDS is {seconds:g}; it must be at least {SHORTEST_SECONDS:g}")
     models = {str(number): fit_model(converts=False, seed=number) for number in range(1, MODELS + 1)}
     with (
         tempfile.TemporaryDirectory(prefix="airflow-mlops-soak-") as scratch,
