@@ -396,9 +396,9 @@ def test_a_fact_that_a_later_release_has_projected_is_refused_too(url: str, fres
     )
     engine = create_engine(url)
     with engine.begin() as connection:
-        ours = (fact.c.model == fresh_name) & (fact.c.fact == "published")
+        published = (fact.c.model == fresh_name) & (fact.c.fact == "published")
         later_value = literal('{"seal":"s",') + func.substr(fact.c.value, 2)
-        connection.execute(update(fact).where(ours).values(value=later_value))
+        connection.execute(update(fact).where(published).values(value=later_value))
     engine.dispose()
     with pytest.raises(LedgerError, match="'snapshot_published' has fields that this release does not know, seal"):
         _ = ledger.state().published[KEY]
