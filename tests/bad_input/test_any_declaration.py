@@ -59,7 +59,7 @@ CODE = [
     "${jndi:ldap://127.0.0.1/x}",
     "'; DROP TABLE airflow_mlops_ledger; --",
     "../../../../etc/passwd",
-    "file:///etc/passwd",
+    "file:" + "///etc/passwd",
     "s3://",
     "http://[",
     "http://127.0.0.1:99999",

@@ -12,7 +12,21 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Column, Engine, MetaData, String, Table, create_engine, delete, insert, inspect, update
+from sqlalchemy import (
+    Column,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    func,
+    insert,
+    inspect,
+    literal,
+    update,
+)
 
 from airflow_mlops.core.errors import LedgerCorruptError, LedgerError, StaleLedgerError
 from airflow_mlops.core.ledger import migrations
@@ -371,6 +385,23 @@ def test_a_record_of_a_later_release_is_refused_and_changes_nothing_of_the_proje
     assert known is not None
     assert known.details.digest == "d"
     assert verify_chain(ledger.records()) == 3
+
+
+def test_a_fact_that_a_later_release_has_projected_is_refused_too(url: str, fresh_name: str) -> None:
+    ledger = SqlLedger(url, fresh_name)
+    filled(ledger, 2)
+    assert ledger.state().published[KEY].digest == "d"
+    fact = Table(
+        "airflow_mlops_fact", MetaData(), Column("model", String), Column("fact", String), Column("value", Text)
+    )
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        published = (fact.c.model == fresh_name) & (fact.c.fact == "published")
+        later_value = literal('{"seal":"s",') + func.substr(fact.c.value, 2)
+        connection.execute(update(fact).where(published).values(value=later_value))
+    engine.dispose()
+    with pytest.raises(LedgerError, match="'snapshot_published' has fields that this release does not know, seal"):
+        _ = ledger.state().published[KEY]
 
 
 def test_two_first_readers_of_a_database_of_an_earlier_release_migrate_it_once(earlier_url: str) -> None:

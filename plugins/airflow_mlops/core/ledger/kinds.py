@@ -80,6 +80,8 @@ def read_details(kind: str, stored: Mapping[str, Any]) -> Details:
         )
     if details is WindowJudged:
         details = JUDGED.get(str(values.get("check")), WindowJudged)
+    if SCHEMA not in stored:  # what the first form held besides is older than this release, and read by nobody
+        values = {name: value for name, value in values.items() if name in details.__dataclass_fields__}
     return details.read(values)
 
 

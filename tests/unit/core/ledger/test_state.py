@@ -163,12 +163,10 @@ class AnyHistory(RuleBasedStateMachine):
     def end_training(self, kind: str) -> None:
         decision = self.now().open_decision
         assert decision is not None
-        details: dict[str, Any] = {"decision": decision.sequence}
+        details: dict[str, Any] = {"decision": decision.sequence, "reason": "said so"}
         if kind == "candidate_registered":
             self.versions += 1
             details |= {"version": str(self.versions), "request": f"r{self.versions}"}
-        else:
-            details |= {"reason": "said so"}
         self.history.add(kind, number_of(str(decision.partition)), **details)
 
     @precondition(lambda self: self.now().open_decision is not None and bool(self.now().champions_before))
@@ -199,14 +197,11 @@ class AnyHistory(RuleBasedStateMachine):
     def move(self, late: int, kind: str) -> None:
         rollout = self.now().rollout
         assert rollout is not None
-        more: dict[str, Any] = {"reason": "said so"}
-        if kind == "stage_entered":
-            more = {"stage": rollout.stage + 1, "share": 10, "kind": "canary"}
-        champion = self.now().champion
-        if kind == "promoted" and champion is not None:
-            more["previous"] = champion.number
+        more = {"stage": rollout.stage + 1, "share": 10, "kind": "canary"} if kind == "stage_entered" else {}
+        if kind == "promoted" and self.now().champion is not None:
+            more = {"previous": self.now().champion.number}
         number = number_of(rollout.version.chosen_as_of) + late
-        self.history.add(kind, number, version=rollout.version.number, **more)
+        self.history.add(kind, number, version=rollout.version.number, reason="said so", **more)
 
     @precondition(lambda self: back_to(self.now()) is not None)
     @rule(late=st.integers(0, 2))
