@@ -217,6 +217,7 @@ test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus haproxy
 drill: $(PROJECT_STAMP)
 	@$(PYTHON) -m tests.drill $(if $(EVERY),--every --processes $(PROCESSES))
 	@$(if $(EVERY),$(PYTHON) -m tests.drill.bad_inputs)
+	@$(if $(EVERY),$(PYTHON) -m tests.drill.network)
 	@$(if $(EVERY),$(PYTHON) -m tests.drill.kills)
 
 e2e: $(PROJECT_STAMP) $(DATA_STAMP)
