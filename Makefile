@@ -219,6 +219,7 @@ test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus haproxy
 drill: $(PROJECT_STAMP)
 	@$(PYTHON) -m tests.drill $(if $(EVERY),--every --processes $(PROCESSES))
 	@$(if $(EVERY),$(PYTHON) -m tests.drill.bad_inputs)
+	@$(if $(EVERY),$(PYTHON) -m tests.drill.network)
 	@$(if $(EVERY),$(PYTHON) -m tests.drill.kills)
 	@$(if $(EVERY),$(PYTHON) -m tests.drill.gateway_kills)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import (
     Column,
+    Connection,
     Engine,
     MetaData,
     String,
@@ -21,14 +25,16 @@ from sqlalchemy import (
     Text,
     create_engine,
     delete,
+    event,
     func,
     insert,
     inspect,
     literal,
     update,
 )
+from sqlalchemy.pool import NullPool
 
-from airflow_mlops.core.errors import LedgerCorruptError, LedgerError, StaleLedgerError
+from airflow_mlops.core.errors import LedgerCorruptError, LedgerError, LedgerUnavailableError, StaleLedgerError
 from airflow_mlops.core.ledger import migrations
 from airflow_mlops.core.ledger.data_details import PartitionRefused, SnapshotPublished
 from airflow_mlops.core.ledger.fold import fold
@@ -36,7 +42,7 @@ from airflow_mlops.core.ledger.protocols import Head, Ledger
 from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, verify_chain
 from airflow_mlops.core.ledger.rollout_details import Promoted
 from airflow_mlops.core.ledger.sql_ledger import SqlLedger
-from airflow_mlops.core.ledger.sql_schema import LEDGER, PROJECTED, REVISION, VERSION_TABLE
+from airflow_mlops.core.ledger.sql_schema import LEASE, LEDGER, PROJECTED, REVISION, VERSION_TABLE
 from airflow_mlops.testing.in_memory import InMemoryLedger
 from tests.unit.core.ledger.histories import History, contents, week
 
@@ -459,15 +465,90 @@ def test_of_two_holders_one_has_a_lease_until_it_ends_it(open_ledger: Open, fres
 
 
 def test_a_lease_whose_holder_has_died_is_free_when_its_time_is_up(url: str, fresh_name: str) -> None:
-    now = [datetime(2026, 1, 1, tzinfo=UTC)]
-    ledger = SqlLedger(url, fresh_name, clock=lambda: now[0])
-    assert ledger.take_lease("chat", "ann", seconds=60)
-    now[0] += timedelta(seconds=59)
-    assert not ledger.take_lease("chat", "ben", seconds=60)
-    now[0] += timedelta(seconds=1)
-    assert ledger.take_lease("chat", "ben", seconds=60)
+    ledger = SqlLedger(url, fresh_name)
+    assert ledger.take_lease("chat", "ann", seconds=3600)
+    pass_time(url, fresh_name, seconds=3000)
+    assert not ledger.take_lease("chat", "ben", seconds=3600)
+    pass_time(url, fresh_name, seconds=600)
+    assert ledger.take_lease("chat", "ben", seconds=3600)
     ledger.end_lease("chat", "ann")  # which has it no longer
-    assert not ledger.take_lease("chat", "ann", seconds=60)
+    assert not ledger.take_lease("chat", "ann", seconds=3600)
+
+
+def pass_time(url: str, model: str, *, seconds: float) -> None:
+    """Make the leases of a model end so much sooner."""
+    tamper(url, update(LEASE).where(LEASE.c.model == model).values(until=LEASE.c.until - seconds))
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_machine_whose_clock_is_an_hour_off_takes_no_lease_and_holds_none_for_longer(
+    url: str, fresh_name: str, hours: int
+) -> None:
+    off = SqlLedger(url, fresh_name, clock=lambda: datetime.now(UTC) + timedelta(hours=hours))
+    right = SqlLedger(url, fresh_name)
+    for holder, other in ((off, right), (right, off)):
+        assert holder.take_lease("chat", "ann", seconds=300)
+        assert not other.take_lease("chat", "ben", seconds=300)
+        pass_time(url, fresh_name, seconds=300)
+        assert other.take_lease("chat", "ben", seconds=300)
+        other.end_lease("chat", "ben")
+
+
+def test_records_of_machines_whose_clocks_are_an_hour_apart_are_one_chain_in_the_order_of_their_numbers(
+    url: str, fresh_name: str
+) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    ledgers = [SqlLedger(url, fresh_name, clock=partial(now.__add__, timedelta(hours=hours))) for hours in (1, -1, 0)]
+    for number in range(9):
+        ledgers[number % 3].append(draft(f"op{number}", rows=number), read=number)
+    records = list(ledgers[0].records())
+    assert verify_chain(records) == 9
+    assert [record.details.rows for record in records] == list(range(9))
+    assert len({record.recorded_at for record in records}) == 3
+    assert all(ledger.state().published[KEY].rows == 8 for ledger in ledgers)
+
+
+@pytest.fixture
+def impatient(url: str) -> Iterator[Engine]:
+    """Return an engine that waits a tenth of a second for a lock."""
+    soon = {"timeout": 0.1} if url.startswith("sqlite") else {"options": "-c lock_timeout=100"}
+    engine = create_engine(url, poolclass=NullPool, connect_args=soon)
+    yield engine
+    engine.dispose()
+
+
+def locked(url: str) -> Connection:
+    """Return a connection that holds the ledger alone, until it is closed."""
+    connection = create_engine(url, poolclass=NullPool).connect()
+    lock = "BEGIN IMMEDIATE" if url.startswith("sqlite") else f"LOCK TABLE {LEDGER.name} IN ACCESS EXCLUSIVE MODE"
+    connection.exec_driver_sql(lock)
+    return connection
+
+
+def test_a_ledger_that_stays_locked_is_told_as_worth_another_attempt_which_records_once(
+    url: str, impatient: Engine, fresh_name: str
+) -> None:
+    SqlLedger(url, fresh_name).append(draft("op0"), read=0)
+    ledger = SqlLedger(url, fresh_name, engine=impatient)
+    words = f"{fresh_name}: the ledger did not answer in 6 attempts: .*lock"
+    with closing(locked(url)), pytest.raises(LedgerUnavailableError, match=words) as error:
+        ledger.append(draft("op1"), read=1)
+    assert error.value.retryable
+    for _ in range(2):
+        assert ledger.append(draft("op1"), read=1).sequence == 2
+    assert verify_chain(list(ledger.records())) == 2
+
+
+def test_a_ledger_that_is_locked_for_a_while_is_waited_for(url: str, impatient: Engine, fresh_name: str) -> None:
+    SqlLedger(url, fresh_name).append(draft("op0"), read=0)
+    ledger = SqlLedger(url, fresh_name, engine=impatient)
+    holder, refused = locked(url), threading.Event()
+    event.listen(impatient, "handle_error", lambda _context: refused.set())
+    with ThreadPoolExecutor(1) as pool:
+        recorded = pool.submit(ledger.append, draft("op1"), read=1)
+        assert refused.wait(60)
+        holder.close()
+        assert recorded.result().sequence == 2
 
 
 def test_of_writers_that_race_for_a_lease_one_gets_it(url: str, fresh_name: str) -> None:

@@ -8,6 +8,7 @@
     |   |-- SourceUnreadableError there, but truncated, corrupt or in another format
     |   `-- PartitionRefusedError readable, but it must not reach a model
     |-- SourceUnreachableError    the source does not answer; a retry may help
+    |-- LakeUnavailableError      the lake does not answer; a retry may help
     |-- EngineError               the executors cannot do the work as they are set up
     |   `-- EngineLostError       the cluster does not answer, or was lost in the middle; a retry may help
     |-- ProfileMismatchError      two profiles have different bins or columns
@@ -22,6 +23,7 @@
     |-- ReproductionError         a version cannot be reproduced; says what has changed
     |-- NotSentError              a receiver has not taken a message; a later task sends it again
     `-- LedgerError
+        |-- LedgerUnavailableError  the database is locked, full or away; a retry may help
         |-- StaleLedgerError      another decision was recorded first; read again and decide again
         `-- LedgerCorruptError    the hash chain does not hold
 
@@ -82,6 +84,12 @@ class PartitionRefusedError(DataError):
 
 class SourceUnreachableError(MlopsError):
     """The source does not answer; nothing is known about its rows."""
+
+    retryable = True
+
+
+class LakeUnavailableError(MlopsError):
+    """The lake does not answer, or does not show yet what was written to it; nothing is known about the rows."""
 
     retryable = True
 
@@ -164,6 +172,12 @@ class NotSentError(MlopsError):
 
 class LedgerError(MlopsError):
     """The ledger cannot be read or written."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """The database of the ledger is locked, full or away; nothing was recorded, or the retry finds what was."""
+
+    retryable = True
 
 
 class StaleLedgerError(LedgerError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +15,12 @@ from typing import Any
 
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.fault_point import external_write
+
+_UNREACHABLE = re.compile(
+    r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|curlCode"  # pyarrow
+    r"|Generic S3 error"  # delta-rs
+)
+_DISK_ERRORS = frozenset((errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,15 @@ def replace_file(target: Path) -> Iterator[Path]:
             part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Return whether an error of pyarrow or delta-rs is about a store that does not answer, and not about a file."""
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _DISK_ERRORS
+    return _UNREACHABLE.search(str(error)) is not None
 
 
 class LakeFiles:

@@ -38,9 +38,9 @@ from airflow_mlops.core.data.delta_types import (
     plain_type,
 )
 from airflow_mlops.core.declaration.partition_key import partition_slug
-from airflow_mlops.core.errors import DataError, EngineError
+from airflow_mlops.core.errors import DataError, EngineError, LakeUnavailableError, MlopsError
 from airflow_mlops.core.fault_point import external_write
-from airflow_mlops.core.lake import Lake
+from airflow_mlops.core.lake import Lake, is_unreachable
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
 from airflow_mlops.core.sources.batch_sizes import fill_batches
 
@@ -114,6 +114,8 @@ class DeltaPartitions:
             If a file is not there as it was written.
         DataError
             If the columns do not fit those of the table.
+        LakeUnavailableError
+            If the lake does not answer, or others commit all the time.
         """
         self._require_files(partition, files)
         # Without rows no file is added, and the types of an empty partition must not conflict with stored ones.
@@ -134,14 +136,15 @@ class DeltaPartitions:
             )
             return commit(self._add_file, partition, added, table_schema, uuid.uuid4().hex)
         except CommitFailedError as error:
-            raise DataError(f"{self._folder.uri}: no commit in {ATTEMPTS} attempts: {error}") from error
-        except (OSError, DataError):
+            raise LakeUnavailableError(f"{self._folder.uri}: no commit in {ATTEMPTS} attempts: {error}") from error
+        except (OSError, MlopsError):
             raise  # a full disk says nothing about the rows
         except Exception as error:
             if type(error) is not Exception and not isinstance(error, DeltaError | pa.ArrowException):
                 raise  # nor does anything but the library's own errors, of which some have no type
+            kind = LakeUnavailableError if is_unreachable(error) else DataError
             reason = str(error).partition("\n")[0]
-            raise DataError(f"{self._folder.uri}: partition {partition} cannot be written: {reason}") from error
+            raise kind(f"{self._folder.uri}: partition {partition} cannot be written: {reason}") from error
 
     @property
     def _name(self) -> str:
@@ -279,7 +282,7 @@ class DeltaPartitions:
                 break
             if any(action.get("commitInfo", {}).get(WRITE) == operation for action in actions):
                 return version
-        raise DataError(
+        raise LakeUnavailableError(
             f"{self._folder.uri}: commit {operation} is not among the {SEARCHED_COMMITS} from {first} on; run it again"
         )
 
@@ -340,7 +343,7 @@ class DeltaPartitions:
         try:
             schema, paths = self._files_of(partition, version)
         except (TableNotFoundError, DeltaError, OverflowError, OSError, ValueError, pa.ArrowException) as error:
-            raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
+            raise self._unreadable(version, error) from error
         if not paths:
             raise DataError(f"{self._folder.uri} holds no partition {partition} in version {version}")
         types = {field.name: plain_type(field.type) for field in schema if field.name != PARTITION}
@@ -369,7 +372,12 @@ class DeltaPartitions:
                     for batch in file.iter_batches(BATCH_ROWS, columns=present, use_threads=False):
                         yield conform_batch(batch, schema)
             except (OSError, pa.ArrowException) as error:
-                raise DataError(f"{self._folder.uri} cannot be read in version {version}: {error}") from error
+                raise self._unreadable(version, error) from error
+
+    def _unreadable(self, version: int | None, error: Exception) -> MlopsError:
+        """Return the error about a version that cannot be read: its files are at fault, or the lake does not answer."""
+        kind = LakeUnavailableError if is_unreachable(error) else DataError
+        return kind(f"{self._folder.uri} cannot be read in version {version}: {error}")
 
     def partitions(self) -> list[str]:
         """Return the keys of the partitions in the newest version, in order."""

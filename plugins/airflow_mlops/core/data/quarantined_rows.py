@@ -134,7 +134,11 @@ class Spool:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="airflow-mlops-")
         self._path = Path(self._folder.name) / "rows.parquet"
-        self._writer = pq.ParquetWriter(self._path, SCHEMA)
+        try:
+            self._writer = pq.ParquetWriter(self._path, SCHEMA)
+        except BaseException:
+            self._folder.cleanup()
+            raise
         self.rows = 0
         self.reasons: dict[str, int] = {}
 
@@ -144,8 +148,10 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
-        self._folder.cleanup()
+        try:
+            self._writer.close()  # writes, which a full disk refuses
+        finally:
+            self._folder.cleanup()
 
     def add(self, rows: pa.Table) -> None:
         """Add rows of the quarantine's schema, and count their reasons."""

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, insert
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from airflow_mlops.core.errors import LedgerError, StaleLedgerError
+from airflow_mlops.core.errors import LedgerError, LedgerUnavailableError, StaleLedgerError
 from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ledger.details import Details
 from airflow_mlops.core.ledger.fold import View
@@ -27,7 +27,16 @@ from airflow_mlops.core.ledger.protocols import Head
 from airflow_mlops.core.ledger.record import GENESIS, Draft, Record, chain_record
 from airflow_mlops.core.ledger.record_counts import NO_RECORDS, RecordCounts, count_records
 from airflow_mlops.core.ledger.sql_facts import SqlFacts, SqlSteps
-from airflow_mlops.core.ledger.sql_schema import FACT, LEASE, LEDGER, PROJECTED, engine_of, migrate, require_revision
+from airflow_mlops.core.ledger.sql_schema import (
+    FACT,
+    LEASE,
+    LEDGER,
+    PROJECTED,
+    engine_of,
+    migrate,
+    require_revision,
+    time_of,
+)
 from airflow_mlops.core.ledger.state import MACHINE, LoopState
 from airflow_mlops.core.ledger.state_machine import StateMachine
 
@@ -125,9 +134,9 @@ class SqlLedger:
 
     def take_lease(self, name: str, holder: str, *, seconds: float) -> bool:
         """Take a lease; see :meth:`~airflow_mlops.core.ledger.protocols.Ledger.take_lease`."""
-        now = self._clock().timestamp()
 
         def take(connection: Connection) -> bool:
+            now = time_of(connection)
             values = {"model": self.model, "name": name, "holder": holder, "until": now + seconds}
             try:
                 with external_write("ledger.take_lease"):
@@ -293,7 +302,7 @@ class SqlLedger:
         try:
             result: Result = attempts(self._connected, action)
         except DatabaseError as error:
-            raise LedgerError(
+            raise LedgerUnavailableError(
                 f"{self.model}: the ledger did not answer in {ATTEMPTS} attempts: {error.orig}"
             ) from error
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from sqlalchemy import (
@@ -34,6 +35,11 @@ REVISION = "0004"
 VERSION_TABLE = "airflow_mlops_schema"
 CONNECT_SECONDS = 5
 """Seconds that somebody who looks waits for a server that does not answer; a task waits as long as its driver does."""
+_CLOCKS = {
+    "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
+    "sqlite": "SELECT (julianday('now') - 2440587.5) * 86400.0",
+}
+"""Queries for the time of a database, in seconds since 1970; of another one the clock of this machine is taken."""
 # PostgreSQL orders text by its locale; keys are ordered by their bytes, as Python orders them.
 KEY = String(250).with_variant(String(250, collation="C"), "postgresql")
 PARTITION = String(40).with_variant(String(40, collation="C"), "postgresql")
@@ -112,6 +118,12 @@ def engine_of(url: str, *, keep_connection: bool = False) -> Engine:
         connection.execute("PRAGMA synchronous=FULL")  # type: ignore[attr-defined]
 
     return engine
+
+
+def time_of(connection: Connection) -> float:
+    """Return the time by the clock of the database, which all machines share, in seconds since 1970."""
+    query = _CLOCKS.get(connection.dialect.name)
+    return time.time() if query is None else float(connection.execute(text(query)).scalar_one())
 
 
 def migrate(engine: Engine) -> None:

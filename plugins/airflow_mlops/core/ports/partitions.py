@@ -143,6 +143,8 @@ class PartitionedTable(Protocol):
         ------
         DataError
             If the version or the partition is not there.
+        LakeUnavailableError
+            If the lake does not answer.
         """
 
     def batches(
@@ -154,6 +156,8 @@ class PartitionedTable(Protocol):
         ------
         DataError
             If the version or the partition is not there.
+        LakeUnavailableError
+            If the lake does not answer; also while the batches are read.
         """
 
     def partitions(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,15 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from airflow_mlops.core.errors import SourceMissingError, SourceUnreachableError, SourceUnreadableError
-from airflow_mlops.core.lake import Lake
+from airflow_mlops.core.lake import Lake, is_unreachable
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
 from airflow_mlops.core.sources.lake_table import LakeTable, Scan, TableVersion, limits_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-_TRANSIENT = re.compile(r"error sending request|timed out|connection|SlowDown|\b50[0234]\b", re.IGNORECASE)
-"""Errors of an object store after which the same request may succeed later."""
 COLUMN_MAPPING = "delta.columnMapping.mode"
 SCAN = {"batch_size": BATCH_ROWS, "batch_readahead": 1, "fragment_readahead": 1}
 """A scan holds little of a file in memory at once."""
@@ -90,7 +87,7 @@ class DeltaRows(LakeTable):
             ) from error
         except (DeltaError, pa.ArrowException, OSError) as error:
             message = self._plain(error)
-            if isinstance(error, TimeoutError) or (not self._lake.is_local and _TRANSIENT.search(message)):
+            if isinstance(error, TimeoutError) or (not self._lake.is_local and is_unreachable(error)):
                 raise SourceUnreachableError(f"{where} cannot be reached: {message}") from error
             raise SourceUnreadableError(f"{where} cannot be read: {message}") from error
 

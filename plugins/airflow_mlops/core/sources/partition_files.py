@@ -26,10 +26,8 @@ from airflow_mlops.core.errors import (
     SourceUnreachableError,
     SourceUnreadableError,
 )
+from airflow_mlops.core.lake import is_unreachable
 from airflow_mlops.core.sources.path_columns import path_values, require_declared_folders, undeclared_values
-
-_TRANSIENT = re.compile(r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|curlCode")
-"""Errors of an object store after which the same request may succeed later."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class PartitionFiles:
         if isinstance(error, FileNotFoundError):
             return SourceMissingError(f"partition {partition}: {name} is not there yet")
         message = str(error).replace(self._prefix, "") if self._prefix else str(error)
-        if isinstance(error, TimeoutError) or (not self.is_local and _TRANSIENT.search(message)):
+        if isinstance(error, TimeoutError) or (not self.is_local and is_unreachable(error)):
             return SourceUnreachableError(f"partition {partition}: {name} cannot be reached: {message}")
         return SourceUnreadableError(f"partition {partition}: {name} cannot be read: {message}")
 
