@@ -75,7 +75,7 @@ def shares_of(counts: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]
     """Return how many rows each stratum gives, at least one each and ``rows`` in all.
 
     >>> shares_of(np.array([900, 99, 1]), 100)
-    array([89, 10,  1])
+    array([88, 11,  1])
     """
     spare = rows - len(counts)
     exact = spare * (counts - 1) / max((counts - 1).sum(), 1)
