@@ -217,11 +217,7 @@ test: $(PROJECT_STAMP) $(DATA_STAMP) chromium prometheus haproxy
 	if [ -n "$$failed" ]; then echo "make: failed:$$failed" >&2; exit 1; fi
 
 drill: $(PROJECT_STAMP)
-	@$(PYTHON) -m tests.drill $(if $(EVERY),--every --processes $(PROCESSES))
-	@$(if $(EVERY),$(PYTHON) -m tests.drill.bad_inputs)
-	@$(if $(EVERY),$(PYTHON) -m tests.drill.network)
-	@$(if $(EVERY),$(PYTHON) -m tests.drill.kills)
-	@$(if $(EVERY),$(PYTHON) -m tests.drill.gateway_kills)
+	@$(PYTHON) -m tests.drill$(if $(EVERY),.whole --processes $(PROCESSES))
 
 e2e: $(PROJECT_STAMP) $(DATA_STAMP)
 	@$(PYTHON) -m pytest tests/e2e $(PYTEST)

@@ -23,12 +23,14 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from airflow_mlops.core.registry.bill_of_materials import bill_of_materials
+from airflow_mlops.core.registry.recorded_environment import recorded_environment
 from tests.drill.history import Place, life_of_a_loop, life_with_late_labels
+from tests.drill.numbers import RESULT, add_numbers
 from tests.drill.trials import Drill, DrillError, History, Reached
 
 FAULTS = ("raise", "kill", "stop")
 HISTORIES = {"a loop": (life_of_a_loop, False), "a loop with late labels": (life_with_late_labels, True)}
-RESULT = Path(__file__).parents[2] / "build" / "drill.json"
 IMPORTED = ("mlflow", "deltalake", "sklearn.linear_model", "skops.io", "pandas", "model_signing.signing")
 """Are imported once, and opened in forks only."""
 
@@ -80,6 +82,7 @@ def run_shard(arguments: argparse.Namespace, shard: int, folder: Path) -> int:
     """Run the trials of one process, and leave its summary in a file of the folder."""
     for name in IMPORTED:
         import_module(name)
+    bill_of_materials(recorded_environment(), model="drilled", operation="", digest="")  # once, and not in every fork
     summary = Summary()
     for name, (steps, labels) in HISTORIES.items():
         kept = folder / f"{shard}-{labels:d}"
@@ -160,8 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = add_up(run_shards(arguments, folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    add_numbers({**result, "writes": result})
     print(
         f"{result['points']} points, {result['tried']} faults tried {result['tried_by_fault']}, which ended "
         f"{result['ended']}; {len(result['violations'])} violations; in {RESULT.relative_to(Path.cwd())}"

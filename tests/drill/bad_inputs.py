@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-HOUSE = Path(__file__).parents[2]
-RESULT = HOUSE / "build" / "drill.json"
+from tests.drill.numbers import HOUSE, RESULT, add_numbers
+
 TESTS = ("tests/bad_input", "tests/unit/core/sources")
 STOPPED = ("refused", "declaration error", "not ready", "quarantined")
 """The outcomes of an input that reaches no model; what is published with a warning is counted apart."""
@@ -62,9 +60,7 @@ def main() -> int:
     counted = BadInputs()
     status = pytest.main(["-q", "-m", "bad_input", "--no-header", *(str(HOUSE / path) for path in TESTS)], [counted])
     result = counted.result()
-    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({**known, **result}, indent=1) + "\n")
+    add_numbers(result)
     print(
         f"{result['bad_inputs']} bad inputs refused or in quarantine, of {result['bad_inputs_by_outcome']}; "
         f"{len(result['bad_inputs_wrong'])} with another outcome; in {RESULT.relative_to(HOUSE)}"

@@ -35,10 +35,8 @@ from airflow_mlops.testing.gateway_process import GatewayProcess
 from benchmarks.gateway_clients import Reply
 from benchmarks.gateway_servers import fit_model, gateway
 from benchmarks.gateway_soak import MODELS, Soak, Versions
+from tests.drill.numbers import add_numbers
 
-HOUSE = Path(__file__).resolve().parents[2]
-RESULT = HOUSE / "build" / "drill.json"
-"""The numbers of the drill, to which those of these kills are added."""
 PAUSE = (0.5, 6.0)
 """Seconds that a gateway is ready before it is killed, drawn evenly."""
 LOG_SECONDS = 1.0
@@ -190,9 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-kills-") as folder:
         result = kill_gateway(arguments.kills, arguments.seed, Path(folder))
-    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({**known, "gateway_kills": result["kills"], "gateway": result}, indent=1) + "\n")
+    add_numbers({"gateway_kills": result["kills"], "gateway": result})
     print(json.dumps(result, indent=1))
     return 1 if result["violations"] else 0
 

@@ -36,14 +36,12 @@ from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.airflow_client import AirflowApiError
 from airflow_mlops.testing.child_processes import Child, session_members
 from airflow_mlops.testing.stack import LocalStack
+from tests.drill.numbers import HOUSE, add_numbers
 from tests.drill.trials import essence
 from tests.loop.by_core import live_through
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, make_project
 
-HOUSE = Path(__file__).resolve().parents[2]
-RESULT = HOUSE / "build" / "drill.json"
-"""The numbers of the drill, to which those of the kills are added."""
 WEIGHTS = {"worker": 60, "mlflow": 12, "scheduler": 8, "dag-processor": 8, "api-server": 8, "postgres": 4}
 """How often each process is chosen, of a hundred kills."""
 SERVICES = ("mlflow", "api-server", "scheduler", "dag-processor")
@@ -309,9 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory(prefix="airflow-mlops-kills-") as folder:
         result = kill_processes(arguments, Path(folder), report)
-    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({**known, "kills": result["kills"], "killing": result}, indent=1) + "\n")
+    add_numbers({"kills": result["kills"], "killing": result})
     report(json.dumps(result))
     return 1 if result["violations"] else 0
 

@@ -48,13 +48,12 @@ from tests.drill.history import (
     trained,
     watched,
 )
+from tests.drill.numbers import HOUSE, RESULT, add_numbers
 from tests.drill.trials import REPEATED, DrillError, differing, essence, rows_of
 from tests.faulty_network import IMPATIENT, MLFLOW, Network, faulty_network, lake_in
 from tests.loop.invariants import assert_invariants, versions_in_registry
 from tests.loop.project import KEYS
 
-HOUSE = Path(__file__).parents[2]
-RESULT = HOUSE / "build" / "drill.json"
 DURATIONS: dict[str, int | None] = {"once": 1, "always": None}
 """How often a request of an attempt is disturbed: once, so that the client's own repetition passes, or each time."""
 TRIED = (
@@ -270,6 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fault", choices=FAULTS, action="append", help="only these faults")
     arguments = parser.parse_args(argv)
     os.environ.update(IMPATIENT)
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     folder = Path(tempfile.mkdtemp(prefix="airflow-mlops-network-"))
     Place(folder).make()
     sys.path.insert(0, str(folder))
@@ -279,9 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = drill(Machines(folder, network), chosen)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({**known, "network": result}, indent=1) + "\n")
+    add_numbers({"network": result})
     for violation in result["violations"]:
         print(f"VIOLATION: {violation}")
     print(

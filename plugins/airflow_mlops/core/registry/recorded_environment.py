@@ -58,8 +58,9 @@ def recorded_environment() -> Environment:
 
 def package_of(distribution: Distribution) -> Package | None:
     """Return name, version and licence of a distribution; None if its metadata are missing."""
+    stated = distribution.metadata  # read and parsed anew at each access
     # The backport of this module, which some libraries install over it, raises for a key that is not there.
-    metadata = {key: distribution.metadata[key] for key in FIELDS if key in distribution.metadata}
+    metadata = {key: stated[key] for key in FIELDS if key in stated}
     if not metadata.get("Name") or not metadata.get("Version"):
         return None
     name, version = canonical(metadata["Name"]), str(metadata["Version"])
@@ -68,7 +69,7 @@ def package_of(distribution: Distribution) -> Package | None:
         package["license_expression"] = metadata["License-Expression"]
         return package
     license_text = metadata.get("License") or ""
-    classifiers = distribution.metadata.get_all("Classifier") or ()
+    classifiers = stated.get_all("Classifier") or ()
     classified = [text.removeprefix(OSI) for text in classifiers if text.startswith(OSI)]
     license_name = classified[0] if classified else license_text.strip()
     if license_name and len(license_name) <= 80 and "\n" not in license_name:

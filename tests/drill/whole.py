@@ -1,0 +1,130 @@
+"""Every part of the drill, side by side: ``make drill EVERY=1``.
+
+Some parts keep a core busy and others wait for processes to start, so that together they take little longer than the
+longest. What a part prints is shown with its name, and kept in a file of its own in ``build/drill``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.drill.numbers import HOUSE, RESULT, add_numbers, kept_numbers
+
+LOGS = RESULT.with_suffix("")
+PROMISES = HOUSE / "docs" / "explanation" / "promises.md"
+"""The page whose promises the parts check together."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the drill: a module, and what it is called with."""
+
+    module: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name by which its lines are shown."""
+        return self.module.removeprefix("tests.drill").removeprefix(".") or "writes"
+
+
+def lanes(processes: int) -> list[list[Part]]:
+    """Return the parts: those in a list follow each other, the lists run side by side."""
+    return [
+        [
+            Part("tests.drill", ("--every", "--processes", str(processes))),
+            Part("tests.drill.bad_inputs"),
+        ],
+        [Part("tests.drill.network")],
+        [Part("tests.drill.kills"), Part("tests.drill.gateway_kills")],
+    ]
+
+
+def run_lane(parts: Sequence[Part], codes: dict[str, int]) -> None:
+    """Run one part after the other, whether or not it succeeds, and note their exit codes."""
+    for part in parts:
+        began = time.monotonic()
+        codes[part.name] = run_part(part)
+        tell(part.name, f"ended with {codes[part.name]} after {(time.monotonic() - began) / 60:.1f} min")
+
+
+def run_part(part: Part) -> int:
+    """Run a part, show its lines, and return its exit code."""
+    command = [sys.executable, "-u", "-m", part.module, *part.arguments]
+    with (
+        (LOGS / f"{part.name}.log").open("w", encoding="utf-8") as log,
+        subprocess.Popen(
+            command, cwd=HOUSE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            tell(part.name, line.rstrip())
+    return process.returncode
+
+
+def tell(name: str, words: str) -> None:
+    """Print a line of a part."""
+    print(f"[{name}] {words}", flush=True)
+
+
+def add_up(known: dict[str, Any]) -> dict[str, Any]:
+    """Return the totals of all parts.
+
+    Parameters
+    ----------
+    known : dict
+        The numbers of every part, as they stand in ``build/drill.json``.
+    """
+    parts = {name: known.get(name, {}) for name in ("writes", "network", "killing", "gateway")}
+    return {
+        "tried": sum(parts[name].get("tried", 0) for name in ("writes", "network")),
+        "kills": sum(parts[name].get("kills", 0) for name in ("killing", "gateway")),
+        "promises": len(re.findall(r"^\| I\d+ \|", PROMISES.read_text(encoding="utf-8"), re.MULTILINE)),
+        "violations": [
+            *(f"{name}: {words}" for name, part in parts.items() for words in part.get("violations", [])),
+            *(f"bad input: {case}" for case in known.get("bad_inputs_wrong", {})),
+        ],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run every part; return 1 if one of them found a violation, or broke off."""
+    parser = argparse.ArgumentParser(prog="python -m tests.drill.whole", description=__doc__.partition("\n")[0])
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that share the writes")
+    arguments = parser.parse_args(argv)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    RESULT.unlink(missing_ok=True)
+    began, codes = time.monotonic(), dict[str, int]()
+    threads = [threading.Thread(target=run_lane, args=(lane, codes)) for lane in lanes(arguments.processes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    add_numbers(add_up(kept_numbers()))
+    total = kept_numbers()
+    for violation in total["violations"]:
+        print(f"VIOLATION: {violation}")
+    broken = sorted(name for name, code in codes.items() if code)
+    print(
+        f"{total.get('points', 0)} points, {total['tried']} faults tried, {total['kills']} kills, "
+        f"{total.get('bad_inputs', 0)} bad inputs; {total['promises']} promises checked, {len(total['violations'])} "
+        f"violations; {(time.monotonic() - began) / 60:.1f} min; in {RESULT.relative_to(HOUSE)}"
+    )
+    for name in broken:
+        print(f"not passed: {name}; see {(LOGS / name).relative_to(HOUSE)}.log")
+    return 1 if broken or total["violations"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
