@@ -1,13 +1,20 @@
-"""Airflow's own triggerer in a fork of the tests, run until the scheduler's callbacks have ended."""
+"""Airflow's own triggerer in a fork of the tests, run until what waits for it has ended."""
 
 from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+
+import psutil
 
 from airflow_mlops.testing.metadata import session_scope
 
 ENDED = ("success", "failed")
+ALIVE_SECONDS = 3
+"""Seconds without a heartbeat after which another triggerer takes over what a triggerer had."""
 
 
 def callback_answers() -> list[tuple[str, str]]:
@@ -27,19 +34,47 @@ def run_triggerer(*, timeout_seconds: float = 60.0) -> list[tuple[str, str]]:
     TimeoutError
         If a callback still waits after ``timeout_seconds``.
     """
-    triggerer = multiprocessing.get_context("fork").Process(target=trigger)
-    triggerer.start()
-    deadline = time.monotonic() + timeout_seconds
-    try:
-        while not all(state in ENDED for state, _ in callback_answers()):
-            if time.monotonic() > deadline or not triggerer.is_alive():
-                raise TimeoutError(f"callbacks wait after {timeout_seconds:g} s: {callback_answers()}")
-            time.sleep(0.1)
-    finally:
-        triggerer.terminate()
-        triggerer.join(timeout=timeout_seconds)
-        triggerer.kill()
+    with own_triggerer() as triggerer:
+        wait_for_triggerer(
+            triggerer, lambda: all(state in ENDED for state, _ in callback_answers()), timeout_seconds=timeout_seconds
+        )
     return callback_answers()
+
+
+@contextmanager
+def own_triggerer() -> Iterator[BaseProcess]:
+    """Run a triggerer until the block ends; one that was killed before is left as it is."""
+    process = multiprocessing.get_context("fork").Process(target=trigger)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.join(timeout=60)
+        process.kill()
+
+
+def wait_for_triggerer(triggerer: BaseProcess, done: Callable[[], bool], *, timeout_seconds: float = 60.0) -> None:
+    """Wait until a triggerer has done something.
+
+    Raises
+    ------
+    TimeoutError
+        If it has not after ``timeout_seconds``, or has ended.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not done():
+        if time.monotonic() > deadline or not triggerer.is_alive():
+            raise TimeoutError(f"not done after {timeout_seconds:g} s; callbacks: {callback_answers()}")
+        time.sleep(0.1)
+
+
+def kill_triggerer(triggerer: BaseProcess) -> None:
+    """Kill a triggerer with the processes that it has started, as a machine that loses its power."""
+    assert triggerer.pid is not None
+    for process in [*psutil.Process(triggerer.pid).children(recursive=True), psutil.Process(triggerer.pid)]:
+        process.kill()
+    triggerer.join(timeout=60)
 
 
 def trigger() -> None:
@@ -50,4 +85,5 @@ def trigger() -> None:
 
     settings.reconfigure_orm()  # a connection of the parent is not for two processes
     runner = TriggererJobRunner(Job(), capacity=10)
+    runner.health_check_threshold = ALIVE_SECONDS
     run_job(runner.job, execute_callable=runner._execute)

@@ -33,8 +33,9 @@ NO_DRIFT = {"performance": {"metric": "mae", "worse_by": 0.5, "min_rows": 20}}
 def gateway_of(project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewayProcess]:
     """Run a gateway beside the embedded stores of this session, and let Airflow know it by its connection."""
     home = Path(os.environ["AIRFLOW_HOME"]) / "mlops"
-    keys = folder / "trusted.pem"
-    keys.write_text("".join(KeyFolder(home / "keys").trusted().values()))
+    signing, keys = KeyFolder(home / "keys"), folder / "trusted.pem"
+    signing.private()  # made by the first model that is signed, which may come later
+    keys.write_text("".join(signing.trusted().values()))
     declared = project.root / "include" / "loops" / f"{project.model}.yaml"
     gateway = GatewayProcess(declared, project.root, home / "lake", folder / "gateway", [keys])
     gateway.start()

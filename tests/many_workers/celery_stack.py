@@ -1,4 +1,4 @@
-"""An Airflow of many workers on this machine: CeleryExecutor, Redis, MLflow with authentication, S3 over HTTP.
+"""An Airflow of many workers on this machine: two schedulers, CeleryExecutor, Redis, MLflow with a login, S3 over HTTP.
 
 Each worker has a home, a copy of the project and a folder for temporary files of its own. What the processes share they
 reach over sockets: PostgreSQL, Redis, S3, MLflow and Airflow's API.
@@ -31,14 +31,18 @@ MLFLOW_USER, MLFLOW_PASSWORD = "loops", "a password of MLflow"
 BUCKET = "company"
 
 
-class AuthenticatedStack(LocalStack):
-    """A stack whose MLflow asks for a user and a password, which the connection of the registry has."""
+class CompanyStack(LocalStack):
+    """A stack with a second scheduler, whose MLflow asks for the login that the connection of the registry has."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         registry = {"conn_type": "http", "host": "127.0.0.1", "port": self.settings.mlflow_port}
         registry |= {"login": MLFLOW_USER, "password": MLFLOW_PASSWORD}
         self._extra["AIRFLOW_CONN_MLOPS_REGISTRY"] = json.dumps(registry)
+
+    def _start(self) -> None:
+        super()._start()
+        self._launch("second-scheduler", [sys.executable, "-m", "airflow", "scheduler", "--skip-serve-logs"])
 
     def _mlflow_command(self) -> list[str]:
         return [*super()._mlflow_command(), "--app-name", "basic-auth"]
@@ -57,7 +61,7 @@ class ManyWorkers:
         self._workers: dict[str, Child] = {}
         self._redis_port, self._s3_port = free_port(), free_port()
         self.endpoint = f"http://127.0.0.1:{self._s3_port}"
-        self.stack = AuthenticatedStack(
+        self.stack = CompanyStack(
             folder / "airflow",
             dags_folder=project_root / "dags",
             project_root=project_root,
@@ -85,12 +89,22 @@ class ManyWorkers:
             child.process.wait()
 
     def _start(self) -> None:
-        self._serve("redis", [redis_program(), "--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", ""])
-        wait_until_ready(self._servers[-1], self._redis_answers, timeout_seconds=60)
+        self._start_redis()
         self._serve("s3", [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self._s3_port)])
         wait_until_ready(self._servers[-1], lambda: answers(self.endpoint), timeout_seconds=120)
         self.files.create_dir(BUCKET)
         self.stack.start()
+
+    def _start_redis(self) -> None:
+        self._serve("redis", [redis_program(), "--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", ""])
+        wait_until_ready(self._servers[-1], self._redis_answers, timeout_seconds=60)
+
+    def lose_redis(self) -> None:
+        """Kill Redis, and start one that knows nothing of what the first one held."""
+        lost = next(child for child in reversed(self._servers) if child.name == "redis")
+        stop_sessions([lost.pid], patience_seconds=0)
+        lost.process.wait()
+        self._start_redis()
 
     @property
     def files(self) -> S3FileSystem:
@@ -171,6 +185,8 @@ class ManyWorkers:
             "AIRFLOW__CELERY__RESULT_BACKEND": broker,
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "30",
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
             "AIRFLOW_CONN_MLOPS_LAKE": json.dumps(lake),
             "AIRFLOW_CONN_STORE": json.dumps(lake),
             "AIRFLOW_CONN_MLOPS_SIGNING": json.dumps({"conn_type": "generic", "password": new_private_key()}),

@@ -1,4 +1,4 @@
-"""A loop on two workers that share no disk, one of which is killed in a fit: the loop goes on where it was."""
+"""A loop on two workers that share no disk. One is killed in a fit, Redis is lost: the loop goes on where it was."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.partition_key import partition_slug
 from airflow_mlops.core.lake import Lake
+from airflow_mlops.core.ledger.record import verify_chain
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.workspace import Workspace
 from tests.loop.project import KEYS, Project, make_project, night, week
@@ -93,7 +94,21 @@ def task_states(airflow: ManyWorkers, dag_id: str) -> list[tuple[str, str]]:
     return [(task["task_id"], task["state"]) for task in airflow.stack.client.task_instances(dag_id)]
 
 
-def test_a_loop_goes_through_drift_retrain_rollout_and_rollback_and_survives_a_worker_killed_in_a_fit(
+def lose_redis_in_an_ingest(airflow: ManyWorkers, project: Project, key: str) -> None:
+    """Put a week into S3, and lose Redis while a task of its ingest is in the queue or on a worker."""
+    ingest = project.dag("ingest")
+    pq.write_table(week(key, level=6.0), f"{BUCKET}/in/{partition_slug(key)}.parquet", filesystem=airflow.files)
+    airflow.stack.client.trigger(ingest, key)
+    wait_for(
+        lambda: {state for _, state in task_states(airflow, ingest)} & {"queued", "running"} != set(),
+        120,
+        lambda: task_states(airflow, ingest),
+    )
+    airflow.lose_redis()
+    settle(airflow, project)
+
+
+def test_a_loop_goes_through_drift_retrain_rollout_and_rollback_and_survives_the_loss_of_a_worker_and_of_redis(
     airflow: ManyWorkers, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, train = airflow.stack.client, project.dag("train")
@@ -114,13 +129,20 @@ def test_a_loop_goes_through_drift_retrain_rollout_and_rollback_and_survives_a_w
     (fit,) = [task for task in client.task_instances(train) if task["task_id"] == "fit"]
     assert (fit["state"], fit["queue"]) == ("success", "big")
     assert fit["try_number"] > 1
-    for key in KEYS[2:8]:
+    lose_redis_in_an_ingest(airflow, project, KEYS[2])
+    for key in KEYS[3:8]:
         deliver(airflow, project, key, level=6.0)
         if champion_of(airflow, project) == "2":
             break
-    kinds = Counter(record.kind for record in workspace_of(airflow, project).ledger.records())
+    ledger = workspace_of(airflow, project).ledger
+    kinds = Counter(record.kind for record in ledger.records())
     assert champion_of(airflow, project) == "2", kinds
     assert kinds["candidate_registered"] == 2, "the fit that was killed left no version of its own"
+    published = [record.partition for record in ledger.records() if record.kind == "snapshot_published"]
+    assert published == sorted(set(published)), "each partition once, and that of the lost Redis too"
+    assert KEYS[2] in published
+    assert {record.partition for record in ledger.records() if record.kind == "predictions_published"} >= {KEYS[2]}
+    assert verify_chain(ledger.records()) == kinds.total()
     client.trigger(project.dag("control"), conf={"action": "rollback", "reason": "a test"})
     settle(airflow, project)
     assert champion_of(airflow, project) == "1"
