@@ -20,7 +20,7 @@ BUILD = Path(__file__).resolve().parents[1] / "build"
 
 MODULES = {
     "parse_per_dag": "parse_per_dag",
-    "parse_200_loops": "many_loops",
+    "parse_300_loops": "many_loops",
     "validate_100": "many_loops",
     "cli_help": "many_loops",
     "cold_imports": "cold_imports",
@@ -55,7 +55,7 @@ MODULES = {
     "page_50_models": "pages",
     "page_model": "pages",
     "newcomer_commands": "newcomer",
-    "loops_200_turn": "loops_200",
+    "loops_300_turn": "loops_300",
     "soak_turns": "soak",
     "gateway_soak": "gateway_soak",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops.testing.own_executor import cpu_seconds
-from benchmarks.loops_200 import list_row, many_loops
+from benchmarks.loops_300 import list_row, many_loops
 
 
 def test_each_of_several_loops_takes_its_turn_in_one_airflow(tmp_path: Path, airflow_home: Path) -> None:

@@ -45,16 +45,16 @@ def test_taking_constants_replaces_those_that_were_measured_and_keeps_the_others
     scale.CONSTANTS.write_text(json.dumps(before))
     with pytest.raises(SystemExit, match="run the benchmarks"):
         scale.take_rows()
-    scale.MEASURED.write_text(json.dumps([{"name": "page_200_models", "ours": 640.0, "unit": "CPU ms"}]))
+    scale.MEASURED.write_text(json.dumps([{"name": "page_300_models", "ours": 640.0, "unit": "CPU ms"}]))
     scale.take_rows()
     after = read_rows()
-    assert after.pop("page_200_models") == {
+    assert after.pop("page_300_models") == {
         "value": 640.0,
-        "over": 200,
+        "over": 300,
         "unit": "CPU ms",
-        "command": "python -m benchmarks loops_200_turn",
+        "command": "python -m benchmarks loops_300_turn",
     }
-    assert after == {name: row for name, row in before.items() if name != "page_200_models"}
+    assert after == {name: row for name, row in before.items() if name != "page_300_models"}
 
 
 @pytest.mark.parametrize("warm", [True, False])
