@@ -19,6 +19,7 @@
 #   make check     format, lint, types, layers, open doors, containers, locks
 #   make bench     ours beside its peers, into build/bench.json
 #   make sbom      the bills of materials of the package and of the gateway, in build/*.cdx.json
+#   make release   wheel, source and bills of materials in build/release, signed: KEY=the file of a private key
 #   make docs      write the pages of docs/reference from the code
 #   make screenshots   draw the pictures of docs/images that show pages, by the tests that hold them
 #   make lock      resolve the hashed requirement files again          (UPGRADE=1 takes newer versions)
@@ -31,7 +32,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help env data demo chromium prometheus haproxy java test e2e drill feast spark step gateway kserve celery images wheel site torch check bench sbom docs screenshots lock clean
+.PHONY: help env data demo chromium prometheus haproxy java test e2e drill feast spark step gateway kserve celery images wheel site torch check bench sbom release docs screenshots lock clean
 
 # A shell that forbids bytecode makes every process compile every import again: MLflow takes 11 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
@@ -374,6 +375,17 @@ sbom: $(PROJECT_STAMP)
 
 docs: $(PROJECT_STAMP)
 	@$(PYTHON) docs/reference/generate.py
+
+# The same checkout gives the same files. Who has the public key verifies them; see SECURITY.md.
+release: $(PROJECT_STAMP)
+	@if [ ! -f "$(KEY)" ]; then \
+	  echo "make: no file '$(KEY)' holds the private key that signs; name one: make release KEY=key.pem (P-256, as PEM)" >&2; exit 1; \
+	fi
+	@rm -rf build/release build/release.sig
+	@$(PYTHON) -m hatchling build --directory build/release
+	@for lock in requirements requirements-gateway; do $(PYTHON) .ci/sbom.py $$lock.lock build/release/$$lock.cdx.json; done
+	@$(PYTHON) -m model_signing sign key build/release --private_key "$(KEY)" --signature build/release.sig
+	@ls -l build/release build/release.sig
 
 # The tests write a picture only of a page that shows what it should. What was drawn replaces what stands in the docs.
 screenshots: $(PROJECT_STAMP) | chromium
