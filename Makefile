@@ -365,7 +365,7 @@ check: $(PROJECT_STAMP)
 	step house $(PYTHON) -m pytest --quiet $(CHECKED); \
 	if [ -n "$$failed" ]; then echo "make: failed:$$failed" >&2; exit 1; fi
 
-bench: $(PROJECT_STAMP) $(DATA_STAMP) $(MLSERVER_STAMP) $(NANNYML_STAMP) $(SPARK_STAMP) java
+bench: $(PROJECT_STAMP) $(DATA_STAMP) $(MLSERVER_STAMP) $(NANNYML_STAMP) $(SPARK_STAMP) $(CELERY_STAMP) java
 	@$(PYTHON) -m benchmarks
 
 # What is installed with the package, and with a gateway alone. The same locks give the same files.

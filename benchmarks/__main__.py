@@ -56,6 +56,7 @@ MODULES = {
     "page_model": "pages",
     "newcomer_commands": "newcomer",
     "loops_300_turn": "loops_300",
+    "celery_turn": "celery_turn",
     "soak_turns": "soak",
     "gateway_soak": "gateway_soak",
 }

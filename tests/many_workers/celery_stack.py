@@ -140,6 +140,11 @@ class ManyWorkers:
         self._workers[name] = worker
         wait_until_ready(worker, lambda: f"{name} ready" in worker.log.read_text(), timeout_seconds=180)
 
+    def sessions(self) -> list[int]:
+        """Return the leader of the session of each process."""
+        children = (*self._servers, *self._workers.values())
+        return [*self.stack.sessions(), *(child.pid for child in children)]
+
     def kill_worker(self, name: str) -> None:
         """Kill a worker with all that it has started, as a machine that loses its power."""
         worker = self._workers.pop(name)

@@ -148,6 +148,11 @@ class LocalStack:
             raise ValueError(f"{prefix!r} is no prefix of a Dag id: letters, digits, _ and - only")
         return int(self._running_postgres().scalar("airflow", _UNSETTLED.format(prefix=prefix)))
 
+    def sessions(self) -> list[int]:
+        """Return the leader of the session of each process, that of PostgreSQL too."""
+        record = self.home / "postgres" / "postmaster.pid"
+        return [*(child.pid for child in self._children), int(record.read_text(encoding="utf-8").splitlines()[0])]
+
     def settled(self) -> bool:
         """Return whether no work is left."""
         return self.unsettled() == 0
