@@ -75,9 +75,7 @@ class Sales:
         """Put the rows of a week into the table, and return them."""
         frame = toy_rows(number, **made)
         frame.insert(3, "n", range(len(frame)))
-        rows = [
-            (row.id, row.at.isoformat(" "), row.x, row.n, row.kind, row.y) for row in frame.itertuples(index=False)
-        ]
+        rows = [(row.id, row.at.isoformat(" "), row.x, row.n, row.kind, row.y) for row in frame.itertuples(index=False)]
         self.run(f"INSERT INTO {self.table} VALUES (?, ?, ?, ?, ?, ?)", rows)
         return frame
 

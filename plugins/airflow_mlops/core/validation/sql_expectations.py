@@ -72,12 +72,13 @@ class _Figure:
 
 @dataclass(frozen=True)
 class _Question:
-    """What is asked about one expectation.
+    """What is asked about one expectation, whose limits have the type of their column.
 
     Either which rows are ``bad`` of those that are ``considered``, or the ``figures`` of all rows. ``judge`` takes the
     number of rows and the figures, and returns whether the expectation is met and what was observed, or None.
     """
 
+    expectation: Expectation
     bad: ColumnElement[bool] | None = None
     considered: ColumnElement[bool] = field(default_factory=sa.true)
     figures: tuple[_Figure, ...] = ()
@@ -97,7 +98,7 @@ def require_askable(expectations: Sequence[tuple[Expectation, int]], *, file: st
                 line=line,
                 key=f"{where}.type",
             )
-        surplus = sorted(expectation.kwargs.keys() - known[expectation.type] - {"column"})
+        surplus = sorted(expectation.kwargs.keys() - known[expectation.type] - {"column", "notes"})
         if surplus:
             raise DeclarationError(
                 f"{expectation.type}: {surplus[0]} is not asked of a database; engine: sql takes column, "
@@ -125,7 +126,7 @@ def ask_suite(rows: RowsInDatabase, expectations: Sequence[Expectation], good: i
     answers = _ask(rows, questions)
     results: dict[int, ExpectationResult] = {}
     for number, question in questions.items():
-        expectation, figures = expectations[number], answers[number]
+        expectation, figures = question.expectation, answers[number]
         if question.bad is not None:
             unexpected, considered = int(figures[0] or 0), int(figures[1] or 0)
             share = 1.0 if considered == 0 else (float(considered) - float(unexpected)) / float(considered)
@@ -195,11 +196,11 @@ def _result(expectation: Expectation, success: bool, *, unexpected: int = 0, obs
 def _question(rows: RowsInDatabase, expectation: Expectation) -> _Question | None:
     """Return what is asked about an expectation; None if it is left to the rows."""
     if expectation.type.startswith("expect_table_row_count"):
-        return _Question(judge=lambda figures: _judge_exactly(expectation, figures[0]))
+        return _Question(expectation, judge=lambda figures: _judge_exactly(expectation, figures[0]))
     name = str(expectation.kwargs.get("column"))
     if expectation.type in _OF_NULLS and rows.has(name):  # a mask leaves a null as it is
         value = rows.value(name)
-        return _Question(bad=value.is_(None) if "not_be_null" in expectation.type else value.is_not(None))
+        return _Question(expectation, bad=value.is_(None) if "not_be_null" in expectation.type else value.is_not(None))
     kind = rows.kind(name)
     if kind is None:
         return None
@@ -210,7 +211,7 @@ def _question(rows: RowsInDatabase, expectation: Expectation) -> _Question | Non
     value = rows.value(name)
     if expectation.type in BY_ROW:
         bad = _bad_rows(rows, typed, kind, value)
-        return None if bad is None else _Question(bad=bad, considered=value.is_not(None))
+        return None if bad is None else _Question(typed, bad=bad, considered=value.is_not(None))
     return _figures_of_all(typed, kind, value)
 
 
@@ -263,16 +264,16 @@ def _figures_of_all(expectation: Expectation, kind: pa.DataType, value: ColumnEl
     name = expectation.type
     if "unique_value_count" in name:
         figure = _Figure(value, lambda column: sa.func.count(sa.distinct(column)))
-        return _Question(figures=(figure,), judge=lambda figures: _judge_exactly(expectation, figures[1]))
+        return _Question(expectation, figures=(figure,), judge=lambda figures: _judge_exactly(expectation, figures[1]))
     if kind not in (pa.int64(), pa.float64()):
         return None
     if "_min_" in name or "_max_" in name:
         figure = _Figure(value, sa.func.min if "_min_" in name else sa.func.max)
-        return _Question(figures=(figure,), judge=lambda figures: _judge_exactly(expectation, figures[1]))
+        return _Question(expectation, figures=(figure,), judge=lambda figures: _judge_exactly(expectation, figures[1]))
     as_float: ColumnElement[float] = sa.cast(value, sa.Double())
     asked = (sa.func.count, sa.func.sum, lambda column: sa.func.sum(sa.func.abs(column)))
     figures = tuple(_Figure(as_float, of_all) for of_all in asked)
-    return _Question(figures=figures, judge=lambda figures: _judge_rounded(expectation, figures, kind))
+    return _Question(expectation, figures=figures, judge=lambda figures: _judge_rounded(expectation, figures, kind))
 
 
 def _judge_exactly(expectation: Expectation, observed: Any) -> tuple[bool, str] | None:

@@ -17,6 +17,7 @@ from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantine_rows
 from airflow_mlops.core.data.read_partition import refuse_too_bad
 from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, record_refusal
+from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.validation.finding import Finding, describe_findings
 from airflow_mlops.core.validation.judge_history import judge_history
@@ -30,6 +31,7 @@ from airflow_mlops.core.validation.suite import (
     met_expectation,
     read_suite,
 )
+from airflow_mlops.core.validation.typed_limits import typed_limits
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -120,7 +122,7 @@ def check_expectations(
         left = [expectation for number, expectation in enumerate(expectations) if number not in passed]
         checked = iter(check_expectations(workspace, manifest, validator, left))
         return [
-            met_expectation(expectation) if number in passed else next(checked)
+            _met(manifest, expectation) if number in passed else next(checked)
             for number, expectation in enumerate(expectations)
         ]
     columns = columns_read(expectations)
@@ -137,6 +139,11 @@ def check_expectations(
         return []
     rows = workspace.snapshots.read(manifest.partition, version=manifest.version, columns=columns)
     return validator.check(rows, expectations)
+
+
+def _met(manifest: SnapshotManifest, expectation: Expectation) -> ExpectationResult:
+    kind = manifest.columns.get(str(expectation.kwargs.get("column")))
+    return met_expectation(typed_limits(expectation, None if kind is None else parse_type(kind)))
 
 
 def reasons_by_row(results: list[ExpectationResult]) -> dict[int, list[str]]:
