@@ -85,11 +85,11 @@ def sqlite_sales(folder: Path) -> Sales:
     return Sales(lambda: sqlite3.connect(folder / "sales.db"), is_sqlite=True)
 
 
-def postgres_sales(address: str) -> Sales:
-    """Return sales in PostgreSQL."""
+def postgres_sales(address: str, driver: Any = psycopg) -> Sales:
+    """Return sales in PostgreSQL, by the module of a driver."""
     url = make_url(address)
     host = url.host or url.query["host"]
-    return Sales(lambda: psycopg.connect(host=host, user=url.username, dbname=url.database), is_sqlite=False)
+    return Sales(lambda: driver.connect(host=host, user=url.username, dbname=url.database), is_sqlite=False)
 
 
 @dataclass

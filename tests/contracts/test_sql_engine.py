@@ -181,28 +181,28 @@ def test_an_expectation_that_was_met_in_the_database_is_not_checked_again(tmp_pa
     workspace = engines.workspace("sql")
     manifest = take_judged_snapshot(workspace, week(0))
     assert set(range(1, len(SUITE) + 1)) - set(manifest.passed) == ({5} if sales.is_sqlite else set())
-    asked: list[str] = []
+    checked: list[str] = []
 
     class Listening(GxValidator):
         def check(self, rows: pa.Table, expectations: Sequence[Expectation]) -> list[ExpectationResult]:
-            asked.extend(expectation.type for expectation in expectations)
+            checked.extend(expectation.type for expectation in expectations)
             return super().check(rows, expectations)
 
     assert validate_snapshot(workspace, manifest, Listening()).quarantined == 1
-    assert asked == ["expect_column_values_to_be_between"] * (2 if sales.is_sqlite else 1)
+    assert checked == ["expect_column_values_to_be_between"] * (2 if sales.is_sqlite else 1)
 
-    # Another suite is asked whole: what was met is no answer to it.
-    asked.clear()
+    # Another suite is checked whole: what was met is no answer to it.
+    checked.clear()
     engines.suite = SUITE
     validate_snapshot(engines.workspace("sql"), manifest, Listening())
-    assert len(asked) == len(SUITE)
+    assert len(checked) == len(SUITE)
 
 
 def hooked(sales: Sales, hook: Callable[[psycopg.Connection[Any]], None]) -> Callable[[], Any]:
-    """Return a function that connects to PostgreSQL and calls a hook once, when a question was answered."""
+    """Return a function that connects to PostgreSQL and calls a hook once, when a query was answered."""
     left = [hook]
 
-    class Questioned(psycopg.Cursor[Any]):
+    class Hooked(psycopg.Cursor[Any]):
         def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
             result = super().execute(query, *args, **kwargs)
             if str(query).startswith("WITH") and left:
@@ -211,7 +211,7 @@ def hooked(sales: Sales, hook: Callable[[psycopg.Connection[Any]], None]) -> Cal
 
     def connect() -> Any:
         connection = sales.connect()
-        connection.cursor_factory = Questioned
+        connection.cursor_factory = Hooked
         return connection
 
     return connect

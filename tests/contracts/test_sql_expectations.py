@@ -1,9 +1,10 @@
-"""Each expectation that a database is asked has the verdict and the counts that it has on the rows."""
+"""Each expectation that a database judges has the verdict and the counts that it has on the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow_mlops.core.data.rows_in_database import RowsInDatabase
 from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.errors import DeclarationError
 from airflow_mlops.core.validation.gx_validator import GxValidator
-from airflow_mlops.core.validation.sql_expectations import BY_ROW, OF_ALL, ask_suite
+from airflow_mlops.core.validation.sql_expectations import BY_ROW, OF_ALL, evaluate_suite
 from airflow_mlops.core.validation.suite import Expectation
 from tests.contracts.sales_database import COLUMNS, Engines, Sales, postgres_sales, sqlite_sales
 from tests.unit.core.toy_loop import week
@@ -74,11 +75,15 @@ WHOLE_EXPECTATIONS = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "psycopg"])
+@pytest.fixture(params=["sqlite", "psycopg", "psycopg2"])
 def engines(request: pytest.FixtureRequest, tmp_path: Path) -> Engines:
     """Return a declaration over a week with nulls, repeated values, and texts that a query might misread."""
     is_sqlite = request.param == "sqlite"
-    sales = sqlite_sales(tmp_path) if is_sqlite else postgres_sales(request.getfixturevalue("postgres_url"))
+    sales = (
+        sqlite_sales(tmp_path)
+        if is_sqlite
+        else (postgres_sales(request.getfixturevalue("postgres_url"), import_module(request.param)))
+    )
     sales.create()
     sales.sell(0)
     for number, kind in enumerate(("ü", "it''s", "50 %", ":start", "A", "", None)):
@@ -90,12 +95,12 @@ def engines(request: pytest.FixtureRequest, tmp_path: Path) -> Engines:
     return Engines(tmp_path, sales)
 
 
-def asked(engines: Engines, expectations: list[Expectation]) -> Iterator[tuple[Any, Any]]:
+def answers_and_results(engines: Engines, expectations: list[Expectation]) -> Iterator[tuple[Any, Any]]:
     """Yield the answer of the database to each expectation, None without one, and the result on the rows."""
     answers: list[Any] = []
 
     def judge(rows: RowsInDatabase) -> tuple[tuple[int, ...], str]:
-        answers.append(ask_suite(rows, expectations, 120))
+        answers.append(evaluate_suite(rows, expectations, 120))
         return (), ""
 
     workspace = engines.workspace("sql")
@@ -106,19 +111,19 @@ def asked(engines: Engines, expectations: list[Expectation]) -> Iterator[tuple[A
 
 
 def test_rows_are_judged_as_on_the_rows(engines: Engines) -> None:
-    pairs = list(asked(engines, ROW_EXPECTATIONS))
+    pairs = list(answers_and_results(engines, ROW_EXPECTATIONS))
     for answer, result in pairs:
         assert answer == replace(result, rows=())
     assert {result.success for _, result in pairs} == {True, False}
 
 
 def test_times_are_judged_by_a_database_that_has_them(engines: Engines) -> None:
-    for answer, result in asked(engines, TIMES):
+    for answer, result in answers_and_results(engines, TIMES):
         assert answer == (None if engines.sales.is_sqlite else replace(result, rows=()))
 
 
 def test_figures_of_all_rows_are_judged_as_on_the_rows(engines: Engines) -> None:
-    for answer, result in asked(engines, WHOLE_EXPECTATIONS):
+    for answer, result in answers_and_results(engines, WHOLE_EXPECTATIONS):
         assert replace(answer, observed="") == replace(result, observed="")
         if not result.success:
             assert float(answer.observed) == pytest.approx(float(result.observed), rel=1e-12)
@@ -128,7 +133,7 @@ def test_a_sum_at_its_limit_is_left_to_the_rows(engines: Engines) -> None:
     workspace = engines.workspace("sql")
     rows = workspace.snapshots.read(week(0), version=take_snapshot(workspace, week(0)).version)
     total = sum(value for value in rows.column("y").to_pylist())
-    for answer, _ in asked(engines, [expect("column_sum_to_be_between", column="y", min_value=total)]):
+    for answer, _ in answers_and_results(engines, [expect("column_sum_to_be_between", column="y", min_value=total)]):
         assert answer is None
 
 
@@ -145,7 +150,7 @@ def test_the_tables_name_what_is_compared_here() -> None:
             [
                 "suite.yaml:1: ",
                 "expectations[0].type",
-                "expect_column_values_to_match_regex is not asked of a database",
+                "expect_column_values_to_match_regex is judged by a database otherwise than on the rows",
             ],
         ),
         (
@@ -153,11 +158,11 @@ def test_the_tables_name_what_is_compared_here() -> None:
                 "type": "expect_column_values_to_not_be_null",
                 "kwargs": {"column": "x", "catch_exceptions": True},
             },
-            ["expectations[0].kwargs", "catch_exceptions is not asked of a database", "declare engine: local"],
+            ["expectations[0].kwargs", "no database judges with catch_exceptions", "declare engine: local"],
         ),
     ],
 )
-def test_what_no_database_is_asked_is_refused_where_it_is_declared(
+def test_what_no_database_judges_is_refused_where_it_is_declared(
     tmp_path: Path, expectation: dict[str, Any], words: list[str]
 ) -> None:
     engines = Engines(tmp_path, Sales(lambda: None, is_sqlite=True), [expectation])

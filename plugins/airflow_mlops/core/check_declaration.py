@@ -275,11 +275,11 @@ def check_suite(loop: Loop, root: Path) -> None:
 
         check_suite_file(root / loop.data.expectations)
         if loop.engine == "sql":
-            from airflow_mlops.core.validation.sql_expectations import require_askable
+            from airflow_mlops.core.validation.sql_expectations import require_supported
             from airflow_mlops.core.validation.suite import read_suite_with_lines
 
             path = root / loop.data.expectations
-            require_askable(read_suite_with_lines(path), file=str(path))
+            require_supported(read_suite_with_lines(path), file=str(path))
 
 
 CHECKS: tuple[Callable[[Loop, Path], None], ...] = (

@@ -47,7 +47,7 @@ class RowsInDatabase:
     Parameters
     ----------
     database : SqlPartition
-        Answers questions.
+        Answers queries.
     partition : str
         Key of the partition.
     arriving : pyarrow.Schema
@@ -125,8 +125,8 @@ class RowsInDatabase:
             values = numeric_value(
                 self._arriving_name(rule), bins.kinds[name], sql_type(rule.kind), self.database.dialect.name
             )
-            question = sa.select(values).select_from(ROWS).where(*self.good)
-            columns[name] = count_column(self.database, question, bins.kinds[name], column_bins)
+            query = sa.select(values).select_from(ROWS).where(*self.good)
+            columns[name] = count_column(self.database, query, bins.kinds[name], column_bins)
         return PartitionProfile(counts.good, columns, counts.surplus)
 
     def _require_the_same_reading(self, data: Data) -> None:

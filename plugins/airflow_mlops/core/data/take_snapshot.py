@@ -227,7 +227,7 @@ class _SnapshotReader:
         from airflow_mlops.core.data.rows_in_database import RowsInDatabase
         from airflow_mlops.core.sources.sql_partition import NotAnsweredError
 
-        assert self.judge is not None, "questions are asked for a judge"
+        assert self.judge is not None, "queries are run for a judge"
         self.passed = ((), "")
         try:
             schema = partition.schema()

@@ -1,7 +1,7 @@
-"""The rows of a partition while they are in their database: questions about them, in the transaction that fetches them.
+"""The rows of a partition while they are in their database: queries about them, in the transaction that fetches them.
 
-A question is a statement of SQLAlchemy over :data:`ROWS`, which stands for the table or the query of the source between
-the two ticks. It sees the state of the database that the rows are fetched from.
+A query is a statement of SQLAlchemy over :data:`ROWS`, which stands for the rows of the source between the two ticks.
+It sees the state of the database that the rows are fetched from.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from airflow_mlops.core.sources.sql_columns import POSTGRES, column_type
 from airflow_mlops.core.sources.sql_errors import translate_errors
 
 ROWS = sa.table("airflow_mlops_rows")
-"""The rows of the partition in a question."""
+"""The rows of the partition in a query."""
 _READ_OTHERWISE = {18: "char", 700: "real", 1042: "char(n)"}
 """PostgreSQL's types, by OID, of which the database compares other values than its drivers deliver."""
-_SAVEPOINT = "airflow_mlops_question"
+_SAVEPOINT = "airflow_mlops_query"
 
 
 class NotAnsweredError(Exception):
-    """The database cannot answer a question about the rows, so that they have to be fetched to be judged."""
+    """The database cannot answer a query about the rows, so that they have to be fetched to be judged."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class SqlPartition:
         Raises
         ------
         DeclarationError
-            If questions are not asked of this kind of database.
+            If this kind of database is not one of those that judge rows.
         """
         name = f"postgresql+{self.driver}" if self.driver in POSTGRES else "sqlite" if self.driver == "sqlite3" else ""
         if not name:
             raise DeclarationError(
-                f"is sql, and the driver of the connection is {self.driver}: PostgreSQL and SQLite are asked about "
-                "their rows; declare engine: local",
+                f"is sql, and the driver of the connection is {self.driver}: PostgreSQL and SQLite judge their rows; "
+                "declare engine: local",
                 key="engine",
             )
         kind: Any = sa.make_url(f"{name}://").get_dialect()
@@ -106,8 +106,8 @@ class SqlPartition:
             raise NotAnsweredError(f"the database states no type of {untyped[0]!r}" if untyped else "a name repeats")
         return pa.schema(list(zip(names, types, strict=True)))
 
-    def execute(self, question: sa.Select[Any]) -> list[tuple[Any, ...]]:
-        """Return the answer to a question, row by row.
+    def execute(self, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+        """Return the answer to a query, row by row.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class SqlPartition:
         NotAnsweredError
             If it is there and does not answer, as where a sum overflows; the transaction goes on.
         """
-        compiled = question.compile(dialect=self.dialect, compile_kwargs={"render_postcompile": True})
+        compiled = query.compile(dialect=self.dialect, compile_kwargs={"render_postcompile": True})
         values: Any = dict(compiled.params)
         if compiled.positional:
             values = (*self.values, *(values[name] for name in compiled.positiontup or ()))

@@ -21,7 +21,7 @@ from airflow_mlops.core.validation.finding import Finding, describe_findings
 from airflow_mlops.core.validation.history_checks import check_history
 from airflow_mlops.core.validation.judge_history import HISTORY, load_profile
 from airflow_mlops.core.validation.severities import describe_whole_failure, route_failures
-from airflow_mlops.core.validation.sql_expectations import Answers, ask_suite
+from airflow_mlops.core.validation.sql_expectations import Answers, evaluate_suite
 from airflow_mlops.core.validation.suite import read_suite
 from airflow_mlops.core.validation.validate_snapshot import rules_digest
 from airflow_mlops.core.workspace import Workspace
@@ -65,7 +65,7 @@ def judge_in_database(workspace: Workspace, rows: RowsInDatabase) -> tuple[tuple
     if rejected > data.tolerance * counts.arrived:
         raise NotAnsweredError("the contract refuses more rows than the tolerance allows")
     expectations = read_suite(workspace.root / data.expectations) if data.expectations else []
-    answers = ask_suite(rows, expectations, counts.good)
+    answers = evaluate_suite(rows, expectations, counts.good)
     unanswered = [number for number in range(len(expectations)) if number not in answers.results]
     # What one of these says comes before the history, or counts with the others.
     if all(expectations[number].severity != "critical" for number in unanswered):

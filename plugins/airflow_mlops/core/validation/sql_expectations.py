@@ -1,6 +1,6 @@
 """Ask a database whether its rows meet expectations, with the meaning that Great Expectations gives them on rows.
 
-All expectations are asked in one statement. An expectation that the database would judge otherwise, about such a column
+All expectations are one statement. An expectation that the database would judge otherwise, about such a column
 or so close to its limit, has no answer, and is left to the rows.
 """
 
@@ -37,7 +37,7 @@ BY_ROW: dict[str, frozenset[str]] = {
     "expect_column_value_lengths_to_be_between": _LENGTHS | _BOUNDS,
     "expect_column_value_lengths_to_equal": frozenset({"value", "mostly"}),
 }
-"""The expectations about single rows that a database is asked, with their arguments."""
+"""The expectations about single rows that a database judges, with their arguments."""
 OF_ALL: dict[str, frozenset[str]] = {
     "expect_column_min_to_be_between": _BOUNDS,
     "expect_column_max_to_be_between": _BOUNDS,
@@ -47,7 +47,7 @@ OF_ALL: dict[str, frozenset[str]] = {
     "expect_table_row_count_to_be_between": _BOUNDS,
     "expect_table_row_count_to_equal": frozenset({"value"}),
 }
-"""The expectations about all rows that a database is asked, with their arguments."""
+"""The expectations about all rows that a database judges, with their arguments."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ class Answers:
 
 @dataclass(frozen=True)
 class _Figure:
-    """A figure of all rows: a value of each row, and what is asked about the values."""
+    """A figure of all rows: a value of each row, and the aggregate of the values."""
 
     value: ColumnElement[Any]
     of_all: Callable[[ColumnElement[Any]], ColumnElement[Any]]
 
 
 @dataclass(frozen=True)
-class _Question:
-    """What is asked about one expectation, whose limits have the type of their column.
+class _Query:
+    """The query of one expectation, whose limits have the type of their column.
 
     Either which rows are ``bad`` of those that are ``considered``, or the ``figures`` of all rows. ``judge`` takes the
     number of rows and the figures, and returns whether the expectation is met and what was observed, or None.
@@ -85,15 +85,15 @@ class _Question:
     judge: Callable[[Sequence[Any]], tuple[bool, str] | None] = lambda _: None
 
 
-def require_askable(expectations: Sequence[tuple[Expectation, int]], *, file: str) -> None:
-    """Raise DeclarationError if the database cannot be asked one of some expectations, given with their lines."""
+def require_supported(expectations: Sequence[tuple[Expectation, int]], *, file: str) -> None:
+    """Raise DeclarationError if a database cannot judge one of some expectations, given with their lines."""
     known = BY_ROW | OF_ALL
     for number, (expectation, line) in enumerate(expectations):
         where = f"expectations[{number}]"
         if expectation.type not in known:
             raise DeclarationError(
-                f"{expectation.type} is not asked of a database, which judges it otherwise than the rows; engine: sql "
-                f"asks {', '.join(sorted(known))}; take it out, or declare engine: local",
+                f"{expectation.type} is judged by a database otherwise than on the rows; engine: sql takes "
+                f"{', '.join(sorted(known))}; take it out, or declare engine: local",
                 file=file,
                 line=line,
                 key=f"{where}.type",
@@ -101,7 +101,7 @@ def require_askable(expectations: Sequence[tuple[Expectation, int]], *, file: st
         surplus = sorted(expectation.kwargs.keys() - known[expectation.type] - {"column", "notes"})
         if surplus:
             raise DeclarationError(
-                f"{expectation.type}: {surplus[0]} is not asked of a database; engine: sql takes column, "
+                f"{expectation.type}: no database judges with {surplus[0]}; engine: sql takes column, "
                 f"{', '.join(sorted(known[expectation.type]))}; take it out, or declare engine: local",
                 file=file,
                 line=line,
@@ -109,7 +109,7 @@ def require_askable(expectations: Sequence[tuple[Expectation, int]], *, file: st
             )
 
 
-def ask_suite(rows: RowsInDatabase, expectations: Sequence[Expectation], good: int) -> Answers:
+def evaluate_suite(rows: RowsInDatabase, expectations: Sequence[Expectation], good: int) -> Answers:
     """Return the answers of the database about the good rows of a partition, whose number is ``good``.
 
     Raises
@@ -119,43 +119,43 @@ def ask_suite(rows: RowsInDatabase, expectations: Sequence[Expectation], good: i
     SourceUnreachableError
         If it is away.
     """
-    asked = [(number, _question(rows, expectation)) for number, expectation in enumerate(expectations)]
-    questions = {number: question for number, question in asked if question is not None}
-    if not questions:
+    pairs = [(number, _question(rows, expectation)) for number, expectation in enumerate(expectations)]
+    queries = {number: query for number, query in pairs if query is not None}
+    if not queries:
         return Answers({}, 0)
-    answers = _ask(rows, questions)
+    answers = _run_queries(rows, queries)
     results: dict[int, ExpectationResult] = {}
-    for number, question in questions.items():
-        expectation, figures = question.expectation, answers[number]
-        if question.bad is not None:
+    for number, query in queries.items():
+        expectation, figures = query.expectation, answers[number]
+        if query.bad is not None:
             unexpected, considered = int(figures[0] or 0), int(figures[1] or 0)
             share = 1.0 if considered == 0 else (float(considered) - float(unexpected)) / float(considered)
             success = unexpected == 0 or share >= float(expectation.kwargs.get("mostly", 1.0))
             results[number] = _result(expectation, success, unexpected=unexpected)
             continue
-        judged = question.judge([good, *figures])
+        judged = query.judge([good, *figures])
         if judged is not None:
             results[number] = _result(expectation, judged[0], observed=judged[1])
     failed = [number for number, result in results.items() if result.by_row and result.severity == "critical"]
-    return Answers(results, _count_bad(rows, [questions[number] for number in failed]))
+    return Answers(results, _count_bad(rows, [queries[number] for number in failed]))
 
 
-def _ask(rows: RowsInDatabase, questions: Mapping[int, _Question]) -> dict[int, tuple[Any, ...]]:
-    """Return the figures of each question, all asked in one statement."""
+def _run_queries(rows: RowsInDatabase, queries: Mapping[int, _Query]) -> dict[int, tuple[Any, ...]]:
+    """Return the figures of each query, all in one statement."""
     columns: list[ColumnElement[Any]] = []
-    asked: list[Callable[[ColumnElement[Any]], ColumnElement[Any]]] = []
+    aggregates: list[Callable[[ColumnElement[Any]], ColumnElement[Any]]] = []
     counts: dict[int, int] = {}
-    for number, question in questions.items():
-        figures = question.figures
-        if question.bad is not None:
-            figures = tuple(_Figure(_as_one(flag), sa.func.sum) for flag in (question.bad, question.considered))
+    for number, query in queries.items():
+        figures = query.figures
+        if query.bad is not None:
+            figures = tuple(_Figure(_as_one(flag), sa.func.sum) for flag in (query.bad, query.considered))
         columns += [figure.value for figure in figures]
-        asked += [figure.of_all for figure in figures]
+        aggregates += [figure.of_all for figure in figures]
         counts[number] = len(figures)
     labelled = [column.label(f"v{place}") for place, column in enumerate(columns)]
     one: ColumnElement[Any] = sa.literal_column("1").label("one")
     inner = sa.select(one, *labelled).select_from(ROWS).where(*rows.good).subquery()
-    outer = [of_all(inner.c[f"v{place}"]) for place, of_all in enumerate(asked)]
+    outer = [of_all(inner.c[f"v{place}"]) for place, of_all in enumerate(aggregates)]
     [answer] = rows.database.execute(sa.select(sa.func.count(inner.c.one), *outer))
     answers, start = {}, 1
     for number, count in counts.items():
@@ -164,9 +164,9 @@ def _ask(rows: RowsInDatabase, questions: Mapping[int, _Question]) -> dict[int, 
     return answers
 
 
-def _count_bad(rows: RowsInDatabase, questions: Sequence[_Question]) -> int:
-    """Return the number of rows that are bad by any question."""
-    conditions = [question.bad for question in questions if question.bad is not None]
+def _count_bad(rows: RowsInDatabase, queries: Sequence[_Query]) -> int:
+    """Return the number of rows that are bad by any query."""
+    conditions = [query.bad for query in queries if query.bad is not None]
     flags = [_as_one(bad).label(f"v{place}") for place, bad in enumerate(conditions)]
     if not flags:
         return 0
@@ -193,14 +193,14 @@ def _result(expectation: Expectation, success: bool, *, unexpected: int = 0, obs
     )
 
 
-def _question(rows: RowsInDatabase, expectation: Expectation) -> _Question | None:
-    """Return what is asked about an expectation; None if it is left to the rows."""
+def _question(rows: RowsInDatabase, expectation: Expectation) -> _Query | None:
+    """Return the query of an expectation; None if it is left to the rows."""
     if expectation.type.startswith("expect_table_row_count"):
-        return _Question(expectation, judge=lambda figures: _judge_exactly(expectation, figures[0]))
+        return _Query(expectation, judge=lambda figures: _judge_exactly(expectation, figures[0]))
     name = str(expectation.kwargs.get("column"))
     if expectation.type in _OF_NULLS and rows.has(name):  # a mask leaves a null as it is
         value = rows.value(name)
-        return _Question(expectation, bad=value.is_(None) if "not_be_null" in expectation.type else value.is_not(None))
+        return _Query(expectation, bad=value.is_(None) if "not_be_null" in expectation.type else value.is_not(None))
     kind = rows.kind(name)
     if kind is None:
         return None
@@ -211,7 +211,7 @@ def _question(rows: RowsInDatabase, expectation: Expectation) -> _Question | Non
     value = rows.value(name)
     if expectation.type in BY_ROW:
         bad = _bad_rows(rows, typed, kind, value)
-        return None if bad is None else _Question(typed, bad=bad, considered=value.is_not(None))
+        return None if bad is None else _Query(typed, bad=bad, considered=value.is_not(None))
     return _figures_of_all(typed, kind, value)
 
 
@@ -259,21 +259,21 @@ def _outside(value: ColumnElement[Any], args: Mapping[str, Any], kind: pa.DataTy
     return sa.and_(value.is_not(None), sa.or_(sa.false(), *conditions))
 
 
-def _figures_of_all(expectation: Expectation, kind: pa.DataType, value: ColumnElement[Any]) -> _Question | None:
-    """Return the question about all values of a column; None if it is left to the rows."""
+def _figures_of_all(expectation: Expectation, kind: pa.DataType, value: ColumnElement[Any]) -> _Query | None:
+    """Return the query about all values of a column; None if it is left to the rows."""
     name = expectation.type
     if "unique_value_count" in name:
         figure = _Figure(value, lambda column: sa.func.count(sa.distinct(column)))
-        return _Question(expectation, figures=(figure,), judge=lambda figures: _judge_exactly(expectation, figures[1]))
+        return _Query(expectation, figures=(figure,), judge=lambda figures: _judge_exactly(expectation, figures[1]))
     if kind not in (pa.int64(), pa.float64()):
         return None
     if "_min_" in name or "_max_" in name:
         figure = _Figure(value, sa.func.min if "_min_" in name else sa.func.max)
-        return _Question(expectation, figures=(figure,), judge=lambda figures: _judge_exactly(expectation, figures[1]))
+        return _Query(expectation, figures=(figure,), judge=lambda figures: _judge_exactly(expectation, figures[1]))
     as_float: ColumnElement[float] = sa.cast(value, sa.Double())
-    asked = (sa.func.count, sa.func.sum, lambda column: sa.func.sum(sa.func.abs(column)))
-    figures = tuple(_Figure(as_float, of_all) for of_all in asked)
-    return _Question(expectation, figures=figures, judge=lambda figures: _judge_rounded(expectation, figures, kind))
+    aggregates = (sa.func.count, sa.func.sum, lambda column: sa.func.sum(sa.func.abs(column)))
+    figures = tuple(_Figure(as_float, of_all) for of_all in aggregates)
+    return _Query(expectation, figures=figures, judge=lambda figures: _judge_rounded(expectation, figures, kind))
 
 
 def _judge_exactly(expectation: Expectation, observed: Any) -> tuple[bool, str] | None:

@@ -41,7 +41,7 @@ MICROSECONDS, SECONDS_PER_DAY = 1_000_000, 86_400
 
 
 class Database(Protocol):
-    """What a question is asked of: a connection, or a partition in its database."""
+    """A receiver of queries: a connection, or a partition in its database."""
 
     @property
     def dialect(self) -> sa.Dialect:
