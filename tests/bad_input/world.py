@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import orc
 
-from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.partition_key import partition_slug
 from airflow_mlops.core.declaration.read_loop import read_loop
 from airflow_mlops.core.ledger.data_details import SnapshotPublished
@@ -32,6 +31,7 @@ from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.ports.connections import NoConnections
 from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.judge_in_database import take_judged_snapshot
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
@@ -241,7 +241,7 @@ class World:
     def ingest(self, key: str) -> SnapshotPublished:
         """Take, validate and publish a week; return what its record says."""
         workspace = self.workspace
-        manifest = take_snapshot(workspace, key)
+        manifest = take_judged_snapshot(workspace, key)
         return publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, GxValidator())).details
 
     def records(self, kind: str, key: str) -> list[Record]:

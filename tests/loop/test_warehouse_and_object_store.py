@@ -89,10 +89,11 @@ def sell(connection: psycopg.Connection[Any], key: str, *, spoilt: int = 0) -> N
             )
 
 
+@pytest.mark.parametrize("engine", ["local", "sql"])
 def test_a_loop_over_postgresql_goes_from_rows_to_served_predictions(
-    tmp_path: Path, start_scheduler: SchedulerFactory, warehouse: psycopg.Connection[Any]
+    tmp_path: Path, start_scheduler: SchedulerFactory, warehouse: psycopg.Connection[Any], engine: str
 ) -> None:
-    project = make_project(tmp_path)
+    project = make_project(tmp_path, engine=engine)
     data = project.fields["data"] | {
         "source": {"kind": "sql", "conn_id": "warehouse", "table": "shop.sales"},
         "contract": "include/contract.yaml",
@@ -139,6 +140,19 @@ def test_a_loop_over_postgresql_goes_from_rows_to_served_predictions(
     assert [(record.partition, record.details.rows, record.details.outdated) for record in again] == [
         (KEYS[0], 401, (champion.number,))
     ]
+    assert_invariants(project.workspace)
+
+    # A week with too many bad rows is refused with the same words, by the database before a row of it is fetched.
+    sell(warehouse, KEYS[4], spoilt=40)
+    project.ingest(scheduler, KEYS[4])
+    refused = project.details_of("partition_refused", KEYS[4])
+    assert (refused.stage, refused.reason.partition("; all of")[0]) == (
+        "validation",
+        "40 of 400 rows are bad (10.00%); the declared tolerance is 1.00%; most often x1: "
+        "expect_column_values_to_be_between (40 rows)",
+    )
+    assert (KEYS[4] in project.workspace.snapshots.partitions()) == (engine == "local")
+    assert states(scheduler, project.dag("ingest"), KEYS[4])["snapshot" if engine == "sql" else "validate"] == "failed"
     assert_invariants(project.workspace)
 
 

@@ -269,11 +269,17 @@ def check_dialect(loop: Loop, root: Path) -> None:
 
 
 def check_suite(loop: Loop, root: Path) -> None:
-    """Raise DeclarationError if Great Expectations does not accept the expectation suite."""
+    """Raise DeclarationError if Great Expectations, or the database of engine sql, cannot judge by the suite."""
     if loop.data.expectations:
         from airflow_mlops.core.validation.gx_validator import check_suite_file
 
         check_suite_file(root / loop.data.expectations)
+        if loop.engine == "sql":
+            from airflow_mlops.core.validation.sql_expectations import require_supported
+            from airflow_mlops.core.validation.suite import read_suite_with_lines
+
+            path = root / loop.data.expectations
+            require_supported(read_suite_with_lines(path), file=str(path))
 
 
 CHECKS: tuple[Callable[[Loop, Path], None], ...] = (

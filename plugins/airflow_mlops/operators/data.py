@@ -28,9 +28,9 @@ class TakeSnapshotOperator(StageOperator):
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
-        from airflow_mlops.core.data.take_snapshot import take_snapshot
+        from airflow_mlops.core.validation.judge_in_database import take_judged_snapshot
 
-        return take_snapshot(workspace, partition).to_dict()
+        return take_judged_snapshot(workspace, partition).to_dict()
 
     def lineage(self, run: StageRun) -> Datasets:
         """Return the source and the snapshot."""

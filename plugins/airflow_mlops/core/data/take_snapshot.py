@@ -6,12 +6,13 @@ that was published before is read and compared first, and written only if its co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops.core.data.enforce_contract import Enforcement, Interval
 from airflow_mlops.core.data.erasure import Erasure
@@ -29,6 +30,13 @@ from airflow_mlops.core.ports.partitions import Arrival
 from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.workspace import Workspace
 
+if TYPE_CHECKING:
+    from airflow_mlops.core.data.rows_in_database import RowsInDatabase
+    from airflow_mlops.core.sources.sql_partition import SqlPartition
+
+LOG = logging.getLogger(__name__)
+Judge = Callable[["RowsInDatabase"], tuple[tuple[int, ...], str]]
+"""Judges rows in their database; see :func:`take_snapshot`."""
 PASSES = 3
 
 
@@ -37,7 +45,8 @@ class SnapshotManifest:
     """A partition as it arrived: the version and the content of its snapshot.
 
     The arrived rows are ``rows`` in the snapshot, ``rejected`` by the contract and in quarantine, and ``erased``, those
-    of erased subjects.
+    of erased subjects. ``passed`` are the positions in the suite of the expectations that the rows met in their
+    database, before they were fetched, and ``passed_suite`` is the digest of its rules.
     """
 
     partition: str
@@ -58,21 +67,35 @@ class SnapshotManifest:
     ignored: tuple[str, ...] = ()
     origin: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    passed: tuple[int, ...] = ()
+    passed_suite: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
-        return {**asdict(self), "ignored": list(self.ignored), "warnings": list(self.warnings)}
+        tuples = ("ignored", "warnings", "passed")
+        return {**asdict(self), **{name: list(getattr(self, name)) for name in tuples}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SnapshotManifest:
         """Return the manifest that ``to_dict`` wrote."""
-        return cls(**{**values, "ignored": tuple(values["ignored"]), "warnings": tuple(values["warnings"])})
+        tuples = {name: tuple(values.get(name, ())) for name in ("ignored", "warnings", "passed")}
+        return cls(**{**values, **tuples})
 
 
-def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
+def take_snapshot(workspace: Workspace, partition: str, *, judge: Judge | None = None) -> SnapshotManifest:
     """Store the rows of a partition as they arrived, and return their manifest.
 
     If the content is unchanged, the published snapshot is adopted and nothing is written.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The loop and its stores.
+    partition : str
+        Key of the partition.
+    judge : callable, optional
+        Judges the rows in their database before they are fetched, and raises DataError to refuse them. It returns the
+        positions of the expectations that they met, and the digest of the rules.
 
     Raises
     ------
@@ -85,7 +108,7 @@ def take_snapshot(workspace: Workspace, partition: str) -> SnapshotManifest:
     partition = workspace.loop.data.schedule.require_tick(partition)
     with record_refusal(workspace, partition, "snapshot"):
         state = workspace.state(as_of=partition)
-        reader = _SnapshotReader(workspace, partition, state)
+        reader = _SnapshotReader(workspace, partition, state, judge)
         published = state.published.get(partition)
         if published is not None:
             same_rules = published.contract == reader.contract
@@ -125,8 +148,9 @@ def adopt_snapshot(partition: str, published: SnapshotPublished, warnings: tuple
 class _SnapshotReader:
     """Reads one partition, again if keys may repeat."""
 
-    def __init__(self, workspace: Workspace, partition: str, state: LoopState) -> None:
-        self.workspace, self.partition, self.state = workspace, partition, state
+    def __init__(self, workspace: Workspace, partition: str, state: LoopState, judge: Judge | None = None) -> None:
+        self.workspace, self.partition, self.state, self.judge = workspace, partition, state, judge
+        self.passed: tuple[tuple[int, ...], str] = ((), "")
         contract = workspace.contract
         self.contract = digest_of(contract.to_dict()) if contract else ""
 
@@ -153,7 +177,7 @@ class _SnapshotReader:
         self, known: Mapping[str, Any] | None, repeated: RepeatedKeys | None, *, keep: bool
     ) -> SnapshotManifest | None:
         with ExitStack() as stack:
-            arrival = stack.enter_context(self.workspace.source.open(self.partition, known=known))
+            arrival = stack.enter_context(self._open(known, keep=keep))
             spool = stack.enter_context(Spool())
             if arrival.unchanged:
                 return None
@@ -185,7 +209,38 @@ class _SnapshotReader:
                 ignored=enforcement.shape.ignored,
                 origin=short_origin(self.workspace, arrival.origin) if keep else arrival.origin,
                 warnings=(*arrival.warnings, *([partition_pass.hint] if partition_pass.hint else [])),
+                passed=self.passed[0],
+                passed_suite=self.passed[1],
             )
+
+    def _open(self, known: Mapping[str, Any] | None, *, keep: bool) -> AbstractContextManager[Arrival]:
+        """Return the arrival; rows that are kept are judged in their database first, where there is a judge."""
+        source = self.workspace.source
+        if self.judge is None or not keep:
+            return source.open(self.partition, known=known)
+        from airflow_mlops.core.sources.sql_source import SqlRows
+
+        assert isinstance(source, SqlRows), "engine sql is declared for a source of kind sql alone"
+        return source.open(self.partition, known=known, before=self._ask)
+
+    def _ask(self, partition: SqlPartition) -> None:
+        from airflow_mlops.core.data.rows_in_database import RowsInDatabase
+        from airflow_mlops.core.sources.sql_partition import NotAnsweredError
+
+        assert self.judge is not None, "queries are run for a judge"
+        self.passed = ((), "")
+        try:
+            schema = partition.schema()
+            texts = frozenset(name for name in schema.names if partition.has_times_as_text)
+            try:
+                shape = self._shape(Arrival(schema, iter(()), texts=texts))
+            except (
+                DataError
+            ) as error:  # the rows are refused for it where they are read, with the types of their values
+                raise NotAnsweredError(str(error)) from error
+            self.passed = self.judge(RowsInDatabase(partition, self.partition, schema, shape, self.state))
+        except NotAnsweredError as reason:
+            LOG.info("partition %s is judged on the rows that are fetched: %s", self.partition, reason)
 
     def _collect(self, error: KeysRepeatError) -> RepeatedKeys:
         with self.workspace.source.open(self.partition) as arrival, Spool() as spool:

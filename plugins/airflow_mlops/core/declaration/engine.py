@@ -1,11 +1,11 @@
-"""The key ``engine``: where the rows of a partition are worked on, and which sources can be split for that."""
+"""The key ``engine``: where the rows of a partition are worked on, and which sources can be worked on there."""
 
 from typing import Literal
 
-from airflow_mlops.core.declaration.data import AnySource, CsvSource
+from airflow_mlops.core.declaration.data import AnySource, CsvSource, SqlSource
 from airflow_mlops.core.errors import DeclarationError
 
-Engine = Literal["local", "spark"]
+Engine = Literal["local", "spark", "sql"]
 
 NOT_SPLIT = {
     "orc": "files of kind orc are not split for executors yet",
@@ -33,5 +33,21 @@ def require_splittable(source: AnySource) -> None:
         raise DeclarationError(
             f"is spark, and the source is of kind {source.kind}: {reason}; spark reads parquet and delta, and csv and "
             "json in files of their own for each partition; declare engine: local",
+            key="engine",
+        )
+
+
+def require_database(source: AnySource) -> None:
+    """Raise DeclarationError unless the rows of a source lie in a database, which can be asked about them.
+
+    Raises
+    ------
+    DeclarationError
+        With the kind of the source, and what to declare instead.
+    """
+    if not isinstance(source, SqlSource):
+        raise DeclarationError(
+            f"is sql, and the source is of kind {source.kind}: only a source of kind sql has a database that can be "
+            "asked about its rows before they are fetched; declare engine: local",
             key="engine",
         )

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from airflow_mlops.core.declaration.class_names import class_names, require_fitting_classes, require_fitting_threshold
 from airflow_mlops.core.declaration.data import Data
 from airflow_mlops.core.declaration.declared import Declared, Listed, section
-from airflow_mlops.core.declaration.engine import Engine, require_splittable
+from airflow_mlops.core.declaration.engine import Engine, require_database, require_splittable
 from airflow_mlops.core.declaration.evaluate import (
     CLASSIFICATION_METRICS,
     PROBABILITY_METRICS,
@@ -49,8 +49,9 @@ class Loop(Declared):
     data: Data = Field(description="the source of rows, its schedule and its checks")
     engine: Engine = Field(
         default="local",
-        description="where rows are read, checked, counted and written: in the task, or on the executors of the Spark "
-        "cluster of connection mlops_spark; the records are the same",
+        description="where rows are checked and counted: in the task; on the executors of the Spark cluster of "
+        "connection mlops_spark; or with sql in the database of the source, before any row is fetched; the "
+        "verdicts are the same",
     )
     train: Train = Field(description="the training function and its partitions")
     gates: Annotated[tuple[Gate, ...], Listed] = Field(
@@ -105,9 +106,11 @@ class Loop(Declared):
         return self
 
     @model_validator(mode="after")
-    def _require_splittable_source(self) -> Self:
+    def _require_source_of_engine(self) -> Self:
         if self.engine == "spark":
             require_splittable(self.data.source)
+        elif self.engine == "sql":
+            require_database(self.data.source)
         return self
 
     @model_validator(mode="after")

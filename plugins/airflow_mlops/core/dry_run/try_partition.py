@@ -19,7 +19,6 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.quarantined_rows import rule_name
-from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.dry_run.fit_trial import CandidateTrial, try_fit
 from airflow_mlops.core.dry_run.newest_partition import newest_partition
@@ -31,6 +30,7 @@ from airflow_mlops.core.ports.partitions import Arrival, Source
 from airflow_mlops.core.rollout.plan_of_rollout import waits_of_rollout
 from airflow_mlops.core.training.window import fit_schema, pin_published, read_rows
 from airflow_mlops.core.validation.gx_validator import GxValidator
+from airflow_mlops.core.validation.judge_in_database import take_judged_snapshot
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
@@ -181,7 +181,7 @@ def _refusals(trial: PartitionTrial) -> Iterator[None]:
 
 def _ingest(workspace: Workspace, trial: PartitionTrial, progress: Callable[[str], None]) -> None:
     progress(f"read {trial.partition}")
-    manifest = take_snapshot(workspace, trial.partition)
+    manifest = take_judged_snapshot(workspace, trial.partition)
     progress("check the rows")
     validated = validate_snapshot(workspace, manifest, GxValidator())
     publish_snapshot(workspace, manifest, validated)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from airflow_mlops.core.data.take_snapshot import take_snapshot
 from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceMissingError
+from airflow_mlops.core.validation.judge_in_database import take_judged_snapshot
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.suite import Validator
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
@@ -52,7 +52,7 @@ def take_history(
     keys = history_keys(workspace, until=until)
     for done, key in enumerate(keys, start=1):
         try:
-            manifest = take_snapshot(workspace, key)
+            manifest = take_judged_snapshot(workspace, key)
             publish_snapshot(workspace, manifest, validate_snapshot(workspace, manifest, validator))
             outcome = "published"
         except SourceMissingError:

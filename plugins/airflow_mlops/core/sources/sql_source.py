@@ -28,6 +28,8 @@ from airflow_mlops.core.sources.sql_columns import (
     driver_values,
     sqlite_type,
 )
+from airflow_mlops.core.sources.sql_errors import translate_errors
+from airflow_mlops.core.sources.sql_partition import SqlPartition
 from airflow_mlops.core.sources.sql_text import bind_values, quote_name
 
 FIRST_ROWS = 1_000
@@ -35,8 +37,6 @@ FIRST_ROWS = 1_000
 BATCH_BYTES = 64 << 20
 BATCH_CELLS = 2_000_000
 _BACKTICKS = ("sqlite3", *MYSQL)  # SQLite reads "x" as a string if there is no column x
-_MYSQL_LOST = frozenset((0, 1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 1969, 3024))
-"""Errors of MySQL that pass: a lost or killed connection, a shutdown, a time that is up, a lock of somebody else."""
 
 
 class SqlRows:
@@ -96,8 +96,17 @@ class SqlRows:
         self._server_side, self._limits, self._types = server_side, limits or Limits(), dict(types or {})
 
     @contextmanager
-    def open(self, partition: str, *, known: Mapping[str, Any] | None = None) -> Iterator[Arrival]:  # noqa: ARG002
-        """Return the rows of a partition; see :meth:`airflow_mlops.core.ports.partitions.Source.open`."""
+    def open(
+        self,
+        partition: str,
+        *,
+        known: Mapping[str, Any] | None = None,  # noqa: ARG002
+        before: Callable[[SqlPartition], None] | None = None,
+    ) -> Iterator[Arrival]:
+        """Return the rows of a partition; see :meth:`airflow_mlops.core.ports.partitions.Source.open`.
+
+        ``before`` is called before any row is fetched, with the partition in the transaction that fetches its rows.
+        """
         start = self._schedule.previous(partition)
         where = f"partition {partition}: {self._table or 'the query'} on {self._name}"
         with self._connection(where) as connection, ExitStack() as opened:
@@ -114,6 +123,10 @@ class SqlRows:
                 opened.callback(close_quietly, cursor)
                 without = self._count_rows_without_time(connection, driver)
                 known_types = self._known_types(connection, driver)
+                if before is not None:
+                    before(
+                        SqlPartition(connection, driver, statement, values, known_types, self._table is not None, where)
+                    )
                 cursor.execute(statement, values)
                 more = RowFetcher(cursor, driver, where)
                 opened.callback(self._stop_sending, connection, more)
@@ -321,30 +334,3 @@ def open_reading_cursor(connection: Any, driver: str, *, named: bool) -> Any:
         if not connection.in_transaction:
             connection.execute("BEGIN")
     return connection.cursor()
-
-
-@contextmanager
-def translate_errors(where: str, driver: str) -> Iterator[None]:
-    """Translate the errors of a driver into errors of this package; a lost connection is retryable."""
-    try:
-        yield
-    except MlopsError:
-        raise
-    except Exception as error:  # each driver has an Error class of its own (PEP 249)
-        base = getattr(sys.modules[driver], "Error", ())
-        if not isinstance(error, base):
-            raise
-        message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        if _passes(error, driver):
-            raise SourceUnreachableError(f"{where} does not answer: {message}") from error
-        raise SourceUnreadableError(f"{where} cannot be read: {message}") from error
-
-
-def _passes(error: Exception, driver: str) -> bool:
-    """Return whether an error of a driver is one of the connection, so that trying again may help."""
-    if driver in MYSQL:  # its drivers raise OperationalError for most errors of a statement, too
-        code = error.args[0] if error.args else None
-        return isinstance(code, int) and (code in _MYSQL_LOST or 2000 <= code < 3000)
-    lost = isinstance(error, sys.modules[driver].OperationalError)
-    # SQLite raises OperationalError for a missing table, too.
-    return lost and (driver != "sqlite3" or "locked" in str(error))

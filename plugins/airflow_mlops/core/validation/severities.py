@@ -59,3 +59,9 @@ def route_failures(results: Iterable[ExpectationResult]) -> RoutedFailures:
 def summarise_results(results: Iterable[ExpectationResult]) -> str:
     """Return results as one line: each with its column, its limits, its number of bad rows and the observed value."""
     return "; ".join(result.summary for result in results)
+
+
+def describe_whole_failure(result: ExpectationResult) -> str:
+    """Return why a failed expectation about the whole data refuses it: the observed value, and the declared limits."""
+    declared = f"; declared: {result.declared}" if result.declared else ""
+    return f"{result.reason} failed for the whole partition; observed {result.observed}{declared}"

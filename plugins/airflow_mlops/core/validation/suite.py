@@ -96,6 +96,19 @@ class ExpectationResult:
         return {name: value for name, value in asdict(self).items() if name != "rows"}
 
 
+def met_expectation(expectation: Expectation) -> ExpectationResult:
+    """Return the result of an expectation that is met; it has no figures."""
+    return ExpectationResult(
+        type=expectation.type,
+        column=expectation.column,
+        severity=expectation.severity,
+        success=True,
+        unexpected=0,
+        by_row=False,
+        declared=expectation.limits,
+    )
+
+
 class Validator(Protocol):
     """A validation engine."""
 

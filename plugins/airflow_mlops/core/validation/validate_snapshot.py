@@ -6,7 +6,7 @@ the partition is checked against the loop's own history.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,12 +17,21 @@ from airflow_mlops.core.data.content_digest import ContentDigest
 from airflow_mlops.core.data.quarantined_rows import SCHEMA, Spool, quarantine_rows
 from airflow_mlops.core.data.read_partition import refuse_too_bad
 from airflow_mlops.core.data.take_snapshot import SnapshotManifest, digest_of, record_refusal
+from airflow_mlops.core.declaration.arrow_types import parse_type
 from airflow_mlops.core.errors import PartitionRefusedError
 from airflow_mlops.core.validation.finding import Finding, describe_findings
 from airflow_mlops.core.validation.judge_history import judge_history
 from airflow_mlops.core.validation.misplaced_delivery import misplaced_warnings
-from airflow_mlops.core.validation.severities import route_failures
-from airflow_mlops.core.validation.suite import Expectation, ExpectationResult, Validator, columns_read, read_suite
+from airflow_mlops.core.validation.severities import describe_whole_failure, route_failures
+from airflow_mlops.core.validation.suite import (
+    Expectation,
+    ExpectationResult,
+    Validator,
+    columns_read,
+    met_expectation,
+    read_suite,
+)
+from airflow_mlops.core.validation.typed_limits import typed_limits
 from airflow_mlops.core.workspace import Workspace
 
 
@@ -75,7 +84,8 @@ def validate_snapshot(workspace: Workspace, manifest: SnapshotManifest, validato
                 published.suite,
                 published.quarantine_version,
             )
-        results = check_expectations(workspace, manifest, validator, expectations)
+        passed = manifest.passed if manifest.passed_suite == suite else ()
+        results = check_expectations(workspace, manifest, validator, expectations, passed)
         findings = judge_history(workspace, manifest)
         return _SnapshotSplit(workspace, manifest, results, findings, suite).split_rows()
 
@@ -93,15 +103,28 @@ def rules_digest(workspace: Workspace, expectations: list[Expectation]) -> str:
 
 
 def check_expectations(
-    workspace: Workspace, manifest: SnapshotManifest, validator: Validator, expectations: list[Expectation]
+    workspace: Workspace,
+    manifest: SnapshotManifest,
+    validator: Validator,
+    expectations: list[Expectation],
+    passed: Collection[int] = (),
 ) -> list[ExpectationResult]:
     """Return the result of each expectation on the snapshot, from only the columns that they need.
+
+    Those at the positions ``passed`` were met in the database that the rows came from, and are not checked again.
 
     Raises
     ------
     PartitionRefusedError
         If the snapshot lacks a column that the suite needs.
     """
+    if passed:
+        left = [expectation for number, expectation in enumerate(expectations) if number not in passed]
+        checked = iter(check_expectations(workspace, manifest, validator, left))
+        return [
+            _met(manifest, expectation) if number in passed else next(checked)
+            for number, expectation in enumerate(expectations)
+        ]
     columns = columns_read(expectations)
     if columns is not None:
         missing = sorted(set(columns) - set(manifest.columns))
@@ -116,6 +139,11 @@ def check_expectations(
         return []
     rows = workspace.snapshots.read(manifest.partition, version=manifest.version, columns=columns)
     return validator.check(rows, expectations)
+
+
+def _met(manifest: SnapshotManifest, expectation: Expectation) -> ExpectationResult:
+    kind = manifest.columns.get(str(expectation.kwargs.get("column")))
+    return met_expectation(typed_limits(expectation, None if kind is None else parse_type(kind)))
 
 
 def reasons_by_row(results: list[ExpectationResult]) -> dict[int, list[str]]:
@@ -176,10 +204,7 @@ class _SnapshotSplit:
         if self.reasons:
             quarantine_version = self._quarantine()
         for result in self.routed.critical_whole:
-            raise PartitionRefusedError(
-                f"{result.reason} failed for the whole partition; observed {result.observed}"
-                f"{f'; declared: {result.declared}' if result.declared else ''}"
-            )
+            raise PartitionRefusedError(describe_whole_failure(result))
         critical = [finding for finding in self.failed if finding.severity == "critical"]
         if critical:
             raise PartitionRefusedError(describe_findings(critical))

@@ -47,5 +47,5 @@ def test_without_connections_there_is_no_cluster() -> None:
 
 
 def test_an_engine_that_is_none_is_refused() -> None:
-    with pytest.raises(DeclarationError, match=r"engine: .*'local' or 'spark'"):
+    with pytest.raises(DeclarationError, match=r"engine: .*'local', 'spark' or 'sql'"):
         toy_loop(engine="flink")

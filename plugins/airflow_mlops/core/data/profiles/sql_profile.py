@@ -10,11 +10,11 @@ PostgreSQL counts times to the microsecond and has NaN; SQLite has no NaN and co
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import sqlalchemy as sa
@@ -38,6 +38,17 @@ from airflow_mlops.core.errors import SourceUnreachableError, SourceUnreadableEr
 NULL, NAN, INFINITE, REST = -4, -3, -2, -1
 """Codes of rows without a bin; bins count from 0."""
 MICROSECONDS, SECONDS_PER_DAY = 1_000_000, 86_400
+
+
+class Database(Protocol):
+    """A receiver of queries: a connection, or a partition in its database."""
+
+    @property
+    def dialect(self) -> sa.Dialect:
+        """The dialect of the database."""
+
+    def execute(self, statement: sa.Select[Any], /) -> Iterable[Any]:
+        """Return the rows of the answer."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +175,10 @@ def numeric_value(name: str, kind: str, sql_type: Any, dialect: str) -> ColumnEl
     if kind == "category":
         if isinstance(sql_type, sa.Boolean):
             return sa.case((column.is_(sa.true()), "True"), (column.is_(sa.false()), "False")).label("value")
-        return sa.cast(column, sa.Text()).label("value")
+        # Compared by its characters: a column of its own collation may take two texts for one.
+        collation = {"sqlite": "BINARY", "postgresql": "C"}.get(dialect)
+        text = sa.cast(column, sa.Text())
+        return (text if collation is None else text.collate(collation)).label("value")
     if kind in ("time", "date"):
         epoch: ColumnElement[Any] = sa.extract("epoch", column)
         if dialect == "sqlite":
@@ -173,7 +187,7 @@ def numeric_value(name: str, kind: str, sql_type: Any, dialect: str) -> ColumnEl
     return sa.cast(column, sa.Double()).label("value")
 
 
-def count_column(connection: sa.Connection, values: sa.Select[Any], kind: str, bins: ColumnBins) -> ColumnProfile:
+def count_column(connection: Database, values: sa.Select[Any], kind: str, bins: ColumnBins) -> ColumnProfile:
     """Return the profile of the column that a statement selects."""
     if bins.categories is not None:
         return count_categories(connection, values, kind, bins)
@@ -225,7 +239,7 @@ def code_literal(number: int) -> ColumnElement[Any]:
     return sa.literal_column(str(int(number)), sa.Integer())
 
 
-def count_categories(connection: sa.Connection, values: sa.Select[Any], kind: str, bins: ColumnBins) -> ColumnProfile:
+def count_categories(connection: Database, values: sa.Select[Any], kind: str, bins: ColumnBins) -> ColumnProfile:
     """Return the profile of a column of categories."""
     categories = bins.categories or ()
     value = values.subquery().c.value

@@ -14,7 +14,8 @@ import pandas as pd
 from airflow_mlops.core.errors import DeclarationError, MlopsError, SourceUnreachableError, SourceUnreadableError
 from airflow_mlops.core.ports.rollout_target import UnitSums
 from airflow_mlops.core.rollout.sticky_share import sticky_share
-from airflow_mlops.core.sources.sql_source import close_quietly, driver_of, open_reading_cursor, translate_errors
+from airflow_mlops.core.sources.sql_errors import translate_errors
+from airflow_mlops.core.sources.sql_source import close_quietly, driver_of, open_reading_cursor
 from airflow_mlops.core.sources.sql_text import bind_values
 
 FETCHED = 50_000
