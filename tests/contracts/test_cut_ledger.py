@@ -102,15 +102,15 @@ def test_a_state_whose_messages_are_lost_is_that_of_the_records(
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_a_lease_whose_messages_are_lost_is_told_to_one(connection: CutConnection, fresh_name: str, side: str) -> None:
-    told: list[tuple[int, str]] = []
+def test_a_lease_whose_messages_are_lost_is_held_by_one(connection: CutConnection, fresh_name: str, side: str) -> None:
+    holders: list[tuple[int, str]] = []
 
     def take(ledger: SqlLedger, nth: int) -> None:
-        holder = f"attempt {len(told)}"
+        holder = f"attempt {len(holders)}"
         if ledger.take_lease(f"lease {nth}", holder, seconds=60):
-            told.append((nth, holder))
+            holders.append((nth, holder))
 
     ended = disturbed(connection, fresh_name, side, take)
     assert ended[-1] == "done"
-    held = [nth for nth, _ in told]
+    held = [nth for nth, _ in holders]
     assert sorted(held) == sorted(set(held)), "nobody is told that he holds what another one holds"

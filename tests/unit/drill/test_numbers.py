@@ -52,5 +52,5 @@ def test_totals_are_those_of_every_part() -> None:
 
 @pytest.mark.parametrize("name", WITH_A_VIOLATION)
 def test_a_violation_of_any_part_counts(name: str) -> None:
-    found, words = WITH_A_VIOLATION[name]
-    assert add_up({**WHOLE, **found})["violations"] == [words]
+    part, words = WITH_A_VIOLATION[name]
+    assert add_up({**WHOLE, **part})["violations"] == [words]
