@@ -234,9 +234,7 @@ class _SnapshotReader:
             texts = frozenset(name for name in schema.names if partition.has_times_as_text)
             try:
                 shape = self._shape(Arrival(schema, iter(()), texts=texts))
-            except (
-                DataError
-            ) as error:  # the rows are refused for it where they are read, with the types of their values
+            except DataError as error:  # the rows are refused for it where they are read, with their types
                 raise NotAnsweredError(str(error)) from error
             self.passed = self.judge(RowsInDatabase(partition, self.partition, schema, shape, self.state))
         except NotAnsweredError as reason:
