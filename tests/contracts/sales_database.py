@@ -105,7 +105,8 @@ class Engines:
 
     def workspace(self, engine: str, connect: Callable[[], Any] | None = None) -> Workspace:
         """Return a workspace of the loop with an engine, opened afresh as each task does."""
-        contract = {"contract": "toy", "key": "id", "time": "at", "columns": self.columns}
+        key = self.data.get("key", "id")
+        contract = {"contract": "toy", "key": key, "time": "at", "columns": self.columns}
         (self.root / "contract.yaml").write_text(json.dumps(contract))
         (self.root / "suite.yaml").write_text(json.dumps({"expectations": self.suite}))
         place = {"query": QUERY.format(table=self.sales.table)} if self.by_query else {"table": self.sales.table}
