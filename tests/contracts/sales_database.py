@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import psycopg
 from sqlalchemy import make_url
 
@@ -71,13 +70,13 @@ class Sales:
         kinds = "id TEXT, at TIMESTAMP, x DOUBLE PRECISION, n BIGINT, kind TEXT, y DOUBLE PRECISION"
         self.run(f"CREATE TABLE {self.table} ({kinds})")
 
-    def sell(self, number: int, **made: Any) -> pd.DataFrame:
-        """Put the rows of a week into the table, and return them."""
+    def sell(self, number: int, **made: Any) -> None:
+        """Put the rows of a week into the table."""
         frame = toy_rows(number, **made)
         frame.insert(3, "n", range(len(frame)))
-        rows = [(row.id, row.at.isoformat(" "), row.x, row.n, row.kind, row.y) for row in frame.itertuples(index=False)]
+        frame["at"] = [str(moment) for moment in frame["at"]]
+        rows = list(frame[["id", "at", "x", "n", "kind", "y"]].itertuples(index=False, name=None))
         self.run(f"INSERT INTO {self.table} VALUES (?, ?, ?, ?, ?, ?)", rows)
-        return frame
 
 
 def sqlite_sales(folder: Path) -> Sales:
