@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import psycopg
 from sqlalchemy import make_url
 
@@ -71,13 +70,13 @@ class Sales:
         kinds = "id TEXT, at TIMESTAMP, x DOUBLE PRECISION, n BIGINT, kind TEXT, y DOUBLE PRECISION"
         self.run(f"CREATE TABLE {self.table} ({kinds})")
 
-    def sell(self, number: int, **made: Any) -> pd.DataFrame:
-        """Put the rows of a week into the table, and return them."""
+    def sell(self, number: int, **made: Any) -> None:
+        """Put the rows of a week into the table."""
         frame = toy_rows(number, **made)
         frame.insert(3, "n", range(len(frame)))
-        rows = [(row.id, row.at.isoformat(" "), row.x, row.n, row.kind, row.y) for row in frame.itertuples(index=False)]
+        frame["at"] = [str(moment) for moment in frame["at"]]
+        rows = list(frame[["id", "at", "x", "n", "kind", "y"]].itertuples(index=False, name=None))
         self.run(f"INSERT INTO {self.table} VALUES (?, ?, ?, ?, ?, ?)", rows)
-        return frame
 
 
 def sqlite_sales(folder: Path) -> Sales:
@@ -105,7 +104,8 @@ class Engines:
 
     def workspace(self, engine: str, connect: Callable[[], Any] | None = None) -> Workspace:
         """Return a workspace of the loop with an engine, opened afresh as each task does."""
-        contract = {"contract": "toy", "key": "id", "time": "at", "columns": self.columns}
+        key = self.data.get("key", "id")
+        contract = {"contract": "toy", "key": key, "time": "at", "columns": self.columns}
         (self.root / "contract.yaml").write_text(json.dumps(contract))
         (self.root / "suite.yaml").write_text(json.dumps({"expectations": self.suite}))
         place = {"query": QUERY.format(table=self.sales.table)} if self.by_query else {"table": self.sales.table}

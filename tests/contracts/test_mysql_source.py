@@ -330,6 +330,13 @@ def test_a_loop_publishes_the_rows_of_mariadb_under_its_contract(access: dict[st
     assert world.ingest(BAD).rows == good_rows(BAD).num_rows
 
 
+def test_its_rows_are_not_judged_in_the_database(connect: Connect, table: Make) -> None:
+    rows = source(connect, table("at datetime, x int", "VALUES ('2013-01-02', 1)"))
+    words = "engine: is sql, and the driver of the connection is pymysql: .* declare engine: local"
+    with pytest.raises(DeclarationError, match=words), rows.open(KEY, before=lambda _: None):
+        pass
+
+
 def test_a_name_that_sql_knows_as_a_word_is_quoted(connect: Connect) -> None:
     run(connect, "CREATE OR REPLACE TABLE `order` AS SELECT 1 AS `group`, DATE '2013-01-02' AS `from`")
     rows = SqlRows(connect, name="w", every="@weekly", time="from", table="shop.order", columns=["group"])

@@ -17,7 +17,7 @@ from airflow_mlops.core.validation.judge_in_database import take_judged_snapshot
 from airflow_mlops.core.validation.suite import Expectation, ExpectationResult
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
-from tests.contracts.sales_database import Engines, Sales, ingest, postgres_sales, sqlite_sales, traced
+from tests.contracts.sales_database import COLUMNS, Engines, Sales, ingest, postgres_sales, sqlite_sales, traced
 from tests.spark.engines import facts, rows_of
 from tests.unit.core.toy_loop import week
 
@@ -159,6 +159,62 @@ def test_what_only_the_rows_can_tell_is_judged_on_the_rows(
     sales.sell(GOOD_WEEKS)
     sales.run(f"UPDATE {sales.table} SET {change}")
     assert reason in compare(engines, GOOD_WEEKS)
+
+
+def test_columns_of_another_name_masked_columns_and_a_key_of_two_columns_are_judged_alike(
+    tmp_path: Path, sales: Sales
+) -> None:
+    columns = {name: rule for name, rule in COLUMNS.items() if name != "kind"}
+    columns |= {"sort": {"type": "text", "from": "kind", "mask": True}}
+    suite = [expect("column_values_to_not_be_null", column="sort"), SUITE[0], SUITE[2]]
+    engines = Engines(tmp_path, sales, suite, {"key": ["id", "n"], "checks": CHECKS}, columns)
+    fill(engines)
+    sales.sell(GOOD_WEEKS)
+    spoil(sales, "id = '3-1'", "id = '3-2'")  # another row of this name, with another n
+    spoil(sales, "kind = NULL", "id = '3-9'")
+    assert compare(engines, GOOD_WEEKS) == ""
+    sales.sell(GOOD_WEEKS + 1)
+    spoil(sales, "kind = NULL", "id LIKE '4-2%'")
+    assert compare(engines, GOOD_WEEKS + 1).startswith("11 of 120 rows are bad")
+    assert_nothing_was_written(engines.workspace("sql"), GOOD_WEEKS + 1)
+
+
+def test_rows_that_the_contract_refuses_are_not_among_those_that_the_suite_judges(tmp_path: Path, sales: Sales) -> None:
+    levels = {"kind": {"type": "category", "levels": ["a", "b", "c"], "unseen": "error"}}
+    engines = Engines(tmp_path, sales, SUITE, {"checks": CHECKS}, {**COLUMNS, **levels})
+    fill(engines)
+    # They would break the mean if they were, and are few enough for the quarantine.
+    sales.sell(GOOD_WEEKS)
+    spoil(sales, "kind = 'z', y = 100000", "id IN ('3-1', '3-2')")
+    assert compare(engines, GOOD_WEEKS) == ""
+    assert engines.workspace("sql").state().published[week(GOOD_WEEKS)].quarantined == 2
+    # What refuses the good rows leaves the others in the database, too.
+    sales.sell(GOOD_WEEKS + 1)
+    spoil(sales, "y = y + 3", "id LIKE '4-%'")
+    spoil(sales, "kind = 'z', y = 100000", "id IN ('4-1', '4-2')")
+    assert compare(engines, GOOD_WEEKS + 1).startswith("label: the label's mean is")
+    assert_nothing_was_written(engines.workspace("sql"), GOOD_WEEKS + 1)
+    # Too many of both kinds are refused where they are read, with the most frequent reason of all.
+    sales.sell(GOOD_WEEKS + 2)
+    spoil(sales, "x = 1000", "id LIKE '5-1%'")
+    spoil(sales, "kind = 'z'", "id IN ('5-2', '5-3')")
+    assert compare(engines, GOOD_WEEKS + 2).startswith("33 of 120 rows are bad")
+
+
+def test_a_week_that_changed_is_judged_again_before_it_replaces_what_was_published(
+    tmp_path: Path, sales: Sales
+) -> None:
+    engines = Engines(tmp_path, sales, SUITE)
+    fill(engines)
+    spoil(sales, "y = y + 1", "id = '1-1'")
+    assert compare(engines, 1) == ""
+    published = engines.workspace("sql").state().published[week(1)]
+    assert published.publication == 2
+    spoil(sales, "x = 1000", "id LIKE '1-%'")
+    assert compare(engines, 1).startswith("120 of 120 rows are bad")
+    workspace = engines.workspace("sql")
+    assert workspace.state().published[week(1)] == published
+    assert workspace.snapshots.read(week(1)).num_rows == 120
 
 
 def test_the_rows_leave_their_database_once_and_only_if_they_are_accepted(tmp_path: Path) -> None:
