@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from pyiceberg.catalog import load_catalog
 
 from airflow_mlops.core.data.forget_subject import forget_subject
 from airflow_mlops.core.data.take_snapshot import take_snapshot
-from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError
+from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceUnreadableError
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
@@ -281,6 +282,23 @@ def test_rows_that_a_delete_file_of_iceberg_names_are_not_read_on_executors(tmp_
     for part in parts_of(KEYS[0]):
         first = part.column("id").to_pylist()[:2]
         assert [row in kept for row in first] == [False, True]
+
+
+def test_a_broken_file_of_iceberg_is_told_in_the_words_of_one_process(tmp_path: Path) -> None:
+    kind = KINDS["iceberg"]
+    kind.put(tmp_path)
+    (tmp_path / "contract.yaml").write_text(json.dumps(CONTRACT))
+    # The task reads the beginning of the first file before it starts Spark, so the broken one must not be the first.
+    table = load_catalog("lake", **catalogue_of(tmp_path)).load_table("shop.orders")
+    broken = Path(urlsplit([task.file.file_path for task in table.scan().plan_files()][-2]).path)
+    broken.write_bytes(b"x" * broken.stat().st_size)
+    messages = []
+    for workspace in open_engines(fields_of(kind.source), tmp_path):
+        with pytest.raises(SourceUnreadableError, match=r"shop\.orders cannot be read by pyiceberg") as raised:
+            take_snapshot(workspace, KEYS[0])
+        messages.append(str(raised.value))
+        assert list((workspace.scratch / "snapshots").rglob("*.parquet")) == []
+    assert messages[0] == messages[1]
 
 
 def test_limits_hold_for_all_files_together(tmp_path: Path) -> None:
