@@ -409,7 +409,7 @@ lock: $(TOOLS_STAMP)
 	    requirements-$$peer.in --output-file requirements-$$peer.lock; \
 	done
 	@$(RESOLVE) pyproject.toml --extra feast --group test --group build --output-file requirements-feast.lock
-	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra spark --group test --group build \
+	@$(RESOLVE) pyproject.toml --extra postgres --extra amazon --extra spark --extra iceberg --group test --group build \
 	  --constraints requirements-dev.lock --output-file requirements-spark.lock
 	@$(RESOLVE) pyproject.toml requirements-celery.in --extra postgres --extra amazon --extra gateway --extra demo --group test --group build \
 	  --constraints requirements-dev.lock --output-file requirements-celery.lock

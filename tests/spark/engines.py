@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,23 @@ LOCAL = SparkAddress("local[2]", ON_LOOPBACK)
 
 @dataclass(frozen=True)
 class OneCluster(NoConnections):
-    """The connections of a place with one Spark cluster."""
+    """The connections of a place with one Spark cluster, and perhaps with a catalogue of Iceberg."""
 
     address: SparkAddress = LOCAL
+    catalogue: Mapping[str, str] = field(default_factory=dict)
+
+    def catalog(self, conn_id: str) -> Mapping[str, str]:
+        """Return the properties of the catalogue."""
+        return self.catalogue
 
     def spark(self) -> SparkAddress:
         """Return its address."""
         return self.address
+
+
+def catalogue_of(root: Path) -> dict[str, str]:
+    """Return the properties of the catalogue of Iceberg of a project, which is a file."""
+    return {"type": "sql", "uri": f"sqlite:///{root}/catalogue.db", "warehouse": (root / "warehouse").as_uri()}
 
 
 def open_engine(
@@ -44,7 +55,7 @@ def open_engine(
 ) -> Workspace:
     """Return a workspace of a loop with one of the engines, with stores in ``home``, or of its own below the root."""
     folder = root / f"home of {engine}" if home is None else home
-    stores = replace(Stores.embedded(folder), connections=OneCluster(address), secret="s" * 40)
+    stores = replace(Stores.embedded(folder), connections=OneCluster(address, catalogue_of(root)), secret="s" * 40)
     return open_workspace(Loop(**{**fields, "engine": engine}), stores, root=root, actor="tests")
 
 

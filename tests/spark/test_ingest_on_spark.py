@@ -11,21 +11,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
+from pyarrow import orc
+from pyiceberg.catalog import load_catalog
 
 from airflow_mlops.core.data.forget_subject import forget_subject
 from airflow_mlops.core.data.take_snapshot import take_snapshot
-from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError
+from airflow_mlops.core.errors import DeclarationError, PartitionRefusedError, SourceUnreadableError
 from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import AcceptingValidator
-from tests.spark.engines import facts, open_engine, open_engines, rows_of
+from tests.spark.deleted_positions import delete_positions
+from tests.spark.engines import catalogue_of, facts, open_engine, open_engines, rows_of
 from tests.spark.whole_loop import compare_loops
 
 KEYS = ["2013-01-06T00:00:00", "2013-01-13T00:00:00", "2013-01-20T00:00:00"]
@@ -125,6 +129,35 @@ def put_delta(root: Path) -> None:
         write_deltalake(root / "in", pa.concat_tables([parts_of(key)[place] for key in KEYS]), mode="append")
 
 
+def as_orc(rows: pa.Table, _broken: str) -> bytes:
+    sink = pa.BufferOutputStream()
+    orc.write_table(rows, sink, stripe_size=16_384)
+    return sink.getvalue().to_pybytes()
+
+
+def put_orc_table(root: Path) -> None:
+    """Deliver all weeks as files of ORC without a placeholder, each with rows of every week."""
+    (root / "in").mkdir()
+    for place in range(FILES):
+        rows = pa.concat_tables([parts_of(key)[place] for key in KEYS])
+        (root / "in" / f"{place}.orc").write_bytes(as_orc(rows, ""))
+
+
+def put_iceberg(root: Path) -> None:
+    """Deliver all weeks as a table of Iceberg of several files, each with a file of deletes."""
+    catalog = load_catalog("lake", **catalogue_of(root))
+    catalog.create_namespace("shop")
+    for place in range(FILES):
+        rows = pa.concat_tables([parts_of(key)[place] for key in KEYS])
+        table = catalog.create_table_if_not_exists("shop.orders", schema=rows.schema)
+        table.append(rows)
+    # This file holds no row of the weeks that are ingested, so no executor gets it.
+    table.append(
+        rows_of_week(KEYS[2]).slice(0, 10).set_column(0, "id", pa.array([f"later {row}" for row in range(10)]))
+    )
+    delete_positions(table, [0, 700])
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of source that is split, what fills it, and the rows that are late: none where time cuts a table."""
@@ -144,6 +177,9 @@ KINDS = {
     ),
     "json": Kind({"kind": "json", "uri": "in/{partition}/*.jsonl"}, put_files("jsonl", as_json)),
     "delta": Kind({"kind": "delta", "uri": "in"}, put_delta, late=0),
+    "orc": Kind({"kind": "orc", "uri": "in/{partition}/"}, put_files("orc", as_orc)),
+    "orc cut by time": Kind({"kind": "orc", "uri": "in/*.orc"}, put_orc_table, late=0),
+    "iceberg": Kind({"kind": "iceberg", "conn_id": "lake", "table": "shop.orders"}, put_iceberg, late=0),
 }
 
 
@@ -236,6 +272,35 @@ def test_one_line_changed_there_and_back_gives_the_same_ledger_apart_from_times(
     compare_loops(tmp_path, ("spark", "local"))
 
 
+def test_rows_that_a_delete_file_of_iceberg_names_are_not_read_on_executors(tmp_path: Path) -> None:
+    kind = KINDS["iceberg"]
+    kind.put(tmp_path)
+    (tmp_path / "contract.yaml").write_text(json.dumps(CONTRACT))
+    spark = open_engine(fields_of(kind.source), tmp_path, "spark")
+    ingest(spark, KEYS[0])
+    kept = spark.snapshots.read(KEYS[0]).column("id").to_pylist()
+    for part in parts_of(KEYS[0]):
+        first = part.column("id").to_pylist()[:2]
+        assert [row in kept for row in first] == [False, True]
+
+
+def test_a_broken_file_of_iceberg_is_told_in_the_words_of_one_process(tmp_path: Path) -> None:
+    kind = KINDS["iceberg"]
+    kind.put(tmp_path)
+    (tmp_path / "contract.yaml").write_text(json.dumps(CONTRACT))
+    # The task reads the beginning of the first file before it starts Spark, so the broken one must not be the first.
+    table = load_catalog("lake", **catalogue_of(tmp_path)).load_table("shop.orders")
+    broken = Path(urlsplit([task.file.file_path for task in table.scan().plan_files()][-2]).path)
+    broken.write_bytes(b"x" * broken.stat().st_size)
+    messages = []
+    for workspace in open_engines(fields_of(kind.source), tmp_path):
+        with pytest.raises(SourceUnreadableError, match=r"shop\.orders cannot be read by pyiceberg") as raised:
+            take_snapshot(workspace, KEYS[0])
+        messages.append(str(raised.value))
+        assert list((workspace.scratch / "snapshots").rglob("*.parquet")) == []
+    assert messages[0] == messages[1]
+
+
 def test_limits_hold_for_all_files_together(tmp_path: Path) -> None:
     KINDS["csv"].put(tmp_path)
     (tmp_path / "contract.yaml").write_text(json.dumps(CONTRACT))
@@ -253,7 +318,6 @@ def test_limits_hold_for_all_files_together(tmp_path: Path) -> None:
         ({"kind": "http", "conn_id": "shop", "path": "/{partition}"}, "one page after another"),
         ({"kind": "csv", "uri": "in/all.csv"}, "cut in one pass"),
         ({"kind": "xlsx", "uri": "in/{partition}.xlsx"}, "read in one pass"),
-        ({"kind": "orc", "uri": "in/{partition}.orc"}, "not split for executors yet"),
     ],
 )
 def test_a_source_that_is_read_in_one_pass_is_refused_where_it_is_declared(

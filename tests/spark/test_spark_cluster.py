@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -152,6 +153,27 @@ def test_a_worker_with_another_version_or_none_is_refused_with_both(tmp_path: Pa
             answers.reports(0)
         assert not raised.value.retryable
         release.unlink(missing_ok=True)
+
+
+def test_a_worker_with_another_version_of_a_package_that_reads_the_source_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, number in (("task", "2"), ("worker", "1")):
+        metadata = tmp_path / place / "tablereader-0.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: tablereader\nVersion: {number}\n")
+    monkeypatch.syspath_prepend(tmp_path / "task")
+    path = os.pathsep.join([str(tmp_path / "worker"), os.environ.get("PYTHONPATH", "")])
+    settings = {"spark.executorEnv.PYTHONPATH": path, "spark.python.worker.reuse": "false"}
+    address = SparkAddress("local[1]", {**ON_LOOPBACK, **settings})
+    for seen in ("1", "none"):
+        with (
+            pytest.raises(EngineError, match=f"has tablereader {seen}, and this task has 2: install") as raised,
+            SparkSplits(address, count_splits(), 2, packages=["tablereader"]) as answers,
+        ):
+            answers.reports(0)
+        assert not raised.value.retryable
+        shutil.rmtree(tmp_path / "worker", ignore_errors=True)
 
 
 def test_without_java_the_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

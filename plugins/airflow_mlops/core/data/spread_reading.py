@@ -124,7 +124,8 @@ class SpreadReading(PartitionReading):
 
     @contextmanager
     def _spread(self, work: Work) -> Iterator[SparkSplits]:
-        with SparkSplits(self.workspace.connections.spark(), work, len(self._splits.read)) as answers:
+        address, splits = self.workspace.connections.spark(), self._splits
+        with SparkSplits(address, work, len(splits.read), packages=splits.packages) as answers:
             yield answers
 
     def _read(self, tables: tuple[DeltaPartitions, DeltaPartitions] | None) -> None:

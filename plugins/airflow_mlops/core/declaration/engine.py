@@ -8,12 +8,10 @@ from airflow_mlops.core.errors import DeclarationError
 Engine = Literal["local", "spark", "sql"]
 
 NOT_SPLIT = {
-    "orc": "files of kind orc are not split for executors yet",
     "xlsx": "a workbook is read in one pass",
     "sql": "a database answers one query",
     "http": "a service gives one page after another",
     "feast": "features are joined by Feast in one process",
-    "iceberg": "tables of Iceberg are not split for executors yet",
 }
 """Why the rows of a kind of source are not split."""
 
@@ -31,8 +29,8 @@ def require_splittable(source: AnySource) -> None:
         reason = "a text of all partitions is cut in one pass, as a row without a time belongs to the row before it"
     if reason is not None:
         raise DeclarationError(
-            f"is spark, and the source is of kind {source.kind}: {reason}; spark reads parquet and delta, and csv and "
-            "json in files of their own for each partition; declare engine: local",
+            f"is spark, and the source is of kind {source.kind}: {reason}; spark reads parquet, orc, delta and "
+            "iceberg, and csv and json in files of their own for each partition; declare engine: local",
             key="engine",
         )
 

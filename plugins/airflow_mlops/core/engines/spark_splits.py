@@ -8,8 +8,9 @@ report names.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,13 @@ class SparkSplits:
         The work on some splits.
     count : int
         Number of the splits, at least 1.
+    packages : sequence of str
+        Packages that the work needs on each worker, in the version of this process, beside this one and PyArrow.
     """
 
-    def __init__(self, address: SparkAddress, work: Work, count: int) -> None:
+    def __init__(self, address: SparkAddress, work: Work, count: int, *, packages: Sequence[str] = ()) -> None:
         self._address, self._work, self._count = address, work, count
+        self._packages = packages
         self._session = open_session(address)
         self._answers: DataFrame | None = None
         self._repeats: DataFrame | None = None
@@ -74,6 +78,7 @@ class SparkSplits:
         from pyspark.serializers import CPickleSerializer
 
         versions = {"airflow-mlops": __version__, "pyarrow": pa.__version__}
+        versions |= {package: version(package) for package in self._packages}
         packed = CPickleSerializer().dumps(self._work)
         tasks = min(self._count, TASKS_PER_CORE * self._session.sparkContext.defaultParallelism)
         with watch_cluster(self._session, self._address):
@@ -141,6 +146,7 @@ def _checked(packed: bytes, versions: dict[str, str]) -> Callable[[Iterator[Any]
 
     def run(batches: Iterator[Any]) -> Iterator[Any]:
         import json
+        from importlib.metadata import PackageNotFoundError, version
 
         import pyarrow
 
@@ -151,12 +157,16 @@ def _checked(packed: bytes, versions: dict[str, str]) -> Callable[[Iterator[Any]
             seen["airflow-mlops"] = installed
         except ImportError:
             seen["airflow-mlops"] = "none"
-        for name, version in versions.items():
-            if seen[name] != version:
+        for name, wanted in versions.items():
+            try:
+                here = seen.get(name) or version(name)
+            except PackageNotFoundError:
+                here = "none"
+            if here != wanted:
                 import socket
 
                 text = (
-                    f"a worker on {socket.gethostname()} has {name} {seen[name]}, and this task has {version}: install "
+                    f"a worker on {socket.gethostname()} has {name} {here}, and this task has {wanted}: install "
                     "the version of the task on every worker, or name an environment with it as python in the extra "
                     "of connection mlops_spark; nothing was published"
                 )

@@ -53,10 +53,13 @@ class Splits:
     check : callable
         Called with the notes of all splits, in order, after the last row; raises what the source raises where the
         rows of all splits together break its rules.
+    packages : tuple of str
+        Packages beside PyArrow without which no split is read: other processes need the versions of this one.
     """
 
     read: tuple[Callable[[SplitNotes], Iterator[pa.RecordBatch]], ...]
     check: Callable[[Sequence[SplitNotes]], None]
+    packages: tuple[str, ...] = ()
 
 
 @dataclass

@@ -114,8 +114,8 @@ class _DeltaVersion:
     def scan(self, column: str, first: np.datetime64, end: np.datetime64) -> Iterator[pa.RecordBatch]:
         yield from _FileScan(self._dataset).scan(column, first, end)
 
-    def files(self) -> Sequence[Scan]:
-        """Return a scan of each file, in the order in which the whole is scanned."""
+    def files(self, column: str, first: np.datetime64, end: np.datetime64) -> Sequence[Scan]:  # noqa: ARG002
+        """Return a scan of each file, in the order in which the whole is scanned; each filters by its statistics."""
         rows = self._dataset
         return [
             _FileScan(ds.FileSystemDataset([fragment], rows.schema, rows.format, rows.filesystem))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +22,10 @@ from airflow_mlops.core.sources.lake_table import LakeTable, Scan, TableVersion,
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.io import FileIO
     from pyiceberg.schema import Schema
-    from pyiceberg.table import DataScan, Table
+    from pyiceberg.table import DataScan, FileScanTask, Table
+    from pyiceberg.table.metadata import TableMetadata
 
 
 def require_pyiceberg() -> None:
@@ -61,6 +64,8 @@ class IcebergRows(LakeTable):
     DeclarationError
         If pyiceberg is not installed.
     """
+
+    packages = ("pyiceberg",)
 
     def __init__(
         self, catalog: Mapping[str, str], table: str, *, conn_id: str, snapshot: int | None = None, **options: Any
@@ -160,12 +165,7 @@ class _IcebergVersion:
         }
 
     def scan(self, column: str, first: np.datetime64, end: np.datetime64) -> Iterator[pa.RecordBatch]:
-        filters, kind = _filters(), self.schema.field(column).type
-        chosen = filters.AlwaysTrue()
-        if pa.types.is_temporal(kind):  # whatever else it is, the cut refuses it
-            lower, upper = (value.isoformat() for value in limits_of(kind, first, end))
-            chosen = filters.And(filters.GreaterThanOrEqual(column, lower), filters.LessThanOrEqual(column, upper))
-        yield from self._read(chosen, self._table.schema())
+        yield from self._read(self._between(column, first, end), self._table.schema())
 
     def times(self, column: str) -> Iterator[pa.RecordBatch]:
         yield from self._read(_filters().AlwaysTrue(), self._table.schema().select(column))
@@ -174,17 +174,48 @@ class _IcebergVersion:
         is_null = _filters().IsNull(column)
         return sum(batch.num_rows for batch in self._read(is_null, self._table.schema().select(column)))
 
-    def files(self) -> Sequence[Scan]:
-        return [self]
+    def files(self, column: str, first: np.datetime64, end: np.datetime64) -> Sequence[Scan]:
+        return self._files(self._between(column, first, end), self._table.schema())
+
+    def _between(self, column: str, first: np.datetime64, end: np.datetime64) -> BooleanExpression:
+        filters, kind = _filters(), self.schema.field(column).type
+        if not pa.types.is_temporal(kind):  # whatever else it is, the cut refuses it
+            return cast("BooleanExpression", filters.AlwaysTrue())
+        lower, upper = (value.isoformat() for value in limits_of(kind, first, end))
+        between = filters.And(filters.GreaterThanOrEqual(column, lower), filters.LessThanOrEqual(column, upper))
+        return cast("BooleanExpression", between)
 
     def _read(self, chosen: BooleanExpression, columns: Schema) -> Iterator[pa.RecordBatch]:
         """Yield rows file by file; one scan of all files would hold the rows of several in memory."""
+        for file in self._files(chosen, columns):
+            yield from file.read()
+
+    def _files(self, chosen: BooleanExpression, columns: Schema) -> list[_FileScan]:
+        """Return the files that may hold chosen rows, each with the files that say which of its rows are deleted."""
+        table = self._table
+        scan: DataScan = table.scan(row_filter=chosen, snapshot_id=self._snapshot)
+        return [_FileScan(table.metadata, table.io, columns, chosen, task) for task in scan.plan_files()]
+
+
+@dataclass(frozen=True)
+class _FileScan:
+    """A scan over the chosen rows of one data file; ``task`` names it, and the delete files that belong to it."""
+
+    metadata: TableMetadata
+    io: FileIO
+    columns: Schema
+    chosen: BooleanExpression
+    task: FileScanTask
+
+    def scan(self, column: str, first: np.datetime64, end: np.datetime64) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+        """Yield the rows between the times with which the file was planned."""
+        yield from self.read()
+
+    def read(self) -> Iterator[pa.RecordBatch]:
+        """Yield the chosen rows."""
         from pyiceberg.io.pyarrow import ArrowScan
 
-        scan: DataScan = self._table.scan(row_filter=chosen, snapshot_id=self._snapshot)
-        reader = ArrowScan(self._table.metadata, self._table.io, columns, chosen)
-        for task in scan.plan_files():
-            yield from reader.to_record_batches([task])
+        yield from ArrowScan(self.metadata, self.io, self.columns, self.chosen).to_record_batches([self.task])
 
 
 def _filters() -> Any:

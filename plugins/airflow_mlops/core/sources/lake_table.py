@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -53,8 +53,11 @@ class TableVersion(Protocol):
     def count_nulls(self, column: str) -> int:
         """Return the number of rows that have no value in a column."""
 
-    def files(self) -> Sequence[Scan]:
-        """Return the scans of its files, in their order; there is one of all rows where files cannot be scanned."""
+    def files(self, column: str, first: np.datetime64, end: np.datetime64) -> Sequence[Scan]:
+        """Return the scans of its files, in the order of ``scan`` between the same times.
+
+        Files that hold no row between them may be left out.
+        """
 
 
 class LakeTable(ABC):
@@ -69,6 +72,9 @@ class LakeTable(ABC):
     limits : Limits, optional
         How much a partition may hold.
     """
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Packages beside PyArrow that read a file of the table."""
 
     def __init__(self, name: str, *, time: TimeColumn, limits: Limits | None = None) -> None:
         self._name, self._time, self._limits = name, time, limits or Limits()
@@ -106,10 +112,12 @@ class LakeTable(ABC):
             yield Arrival(schema, chain([first], batches), origin=origin, warnings=warnings, splits=splits)
 
     def _splits(self, version: TableVersion, schema: pa.Schema, partition: str, interval: Interval) -> Splits:
-        scans = version.files()
+        with self._translate_errors(f"partition {partition}: {self._name}"):
+            scans = version.files(self._time.name, *_around(interval))
         return Splits(
             tuple(partial(self._read_split, scan, schema, partition, interval) for scan in scans),
             partial(check_size, self._limits, partition, [self._name] * len(scans)),
+            self.packages,
         )
 
     def _read_split(
@@ -135,10 +143,9 @@ class LakeTable(ABC):
         self, version: Scan, schema: pa.Schema, partition: str, interval: Interval, meter: Meter
     ) -> Generator[pa.RecordBatch]:
         where = f"partition {partition}: {self._name}"
-        first, end = np.datetime64(interval.start, "us") - MARGIN, np.datetime64(interval.end, "us") + MARGIN
         position = self._time.position(schema.names, where)
         with self._translate_errors(where):
-            for rows in version.scan(self._time.name, first, end):
+            for rows in version.scan(self._time.name, *_around(interval)):
                 for batch in _pieces(conform_batch(rows, schema, where)):
                     chosen = interval.contains(self._time.times.moments(batch.column(position), typed=True))
                     within = batch if chosen.all() else batch.filter(pa.array(chosen))
@@ -168,6 +175,10 @@ def limits_of(kind: pa.DataType, first: np.datetime64, end: np.datetime64) -> tu
         return days[0].item(), days[1].item()
     values = pa.array([first, end], pa.timestamp("us")).cast(pa.timestamp("us", tz=zone))
     return values[0].as_py(), values[1].as_py()
+
+
+def _around(interval: Interval) -> tuple[np.datetime64, np.datetime64]:
+    return np.datetime64(interval.start, "us") - MARGIN, np.datetime64(interval.end, "us") + MARGIN
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -18,12 +19,13 @@ from pyarrow import orc
 from pyarrow.dataset import OrcFileFormat
 
 from airflow_mlops.core.errors import PartitionRefusedError
-from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival
+from airflow_mlops.core.ports.partitions import BATCH_ROWS, Arrival, SplitNotes, Splits
 from airflow_mlops.core.sources.common_columns import FileColumns, conform_batch, unite_columns
 from airflow_mlops.core.sources.file_source import FileSource
 from airflow_mlops.core.sources.partition_files import PartitionFile, are_unchanged
 from airflow_mlops.core.sources.path_columns import add_path_fields
 from airflow_mlops.core.sources.size_limits import Meter
+from airflow_mlops.core.sources.source_splits import add_size, check_size
 from airflow_mlops.core.sources.time_cut import (
     ALWAYS,
     Interval,
@@ -62,13 +64,27 @@ class OrcFiles(FileSource):
         schema = unite_columns([FileColumns(footer.file.name, footer.schema) for footer in footers], partition)
         self._check_footers(footers, partition)
         origin = {"files": [self._file_origin(footer) for footer in footers], **self._origin(partition)}
-        with closing(self._batches(footers, schema, partition)) as batches:
+        with closing(self._batches(footers, schema, partition, Meter(self._limits, partition))) as batches:
             first = next(batches, None)
             if first is None:
                 self._require_rows(files, partition)
             rows = chain([first] if first is not None else [], batches)
             untyped, warnings = frozenset(self._files.path_columns), self._files.warnings(files, partition)
-            yield Arrival(schema, rows, origin=origin, untyped=untyped, warnings=warnings)
+            splits = partial(self._splits, footers, schema, partition)
+            yield Arrival(schema, rows, origin=origin, untyped=untyped, warnings=warnings, splits=splits)
+
+    def _splits(self, footers: Sequence[OrcFooter], schema: pa.Schema, partition: str) -> Splits:
+        return Splits(
+            tuple(partial(self._read_split, footer, schema, partition) for footer in footers),
+            partial(check_size, self._limits, partition, [footer.file.name for footer in footers]),
+        )
+
+    def _read_split(
+        self, footer: OrcFooter, schema: pa.Schema, partition: str, notes: SplitNotes
+    ) -> Iterator[pa.RecordBatch]:
+        meter = Meter(self._limits, partition)
+        yield from self._batches([footer], schema, partition, meter)
+        add_size(notes, meter)
 
     def _origin(self, partition: str) -> dict[str, Any]:  # noqa: ARG002
         """Return the entries of an origin beside its files."""
@@ -101,8 +117,9 @@ class OrcFiles(FileSource):
             )
         return OrcFooter(file, add_path_fields(schema, file.values, where), rows)
 
-    def _batches(self, footers: Sequence[OrcFooter], schema: pa.Schema, partition: str) -> Generator[pa.RecordBatch]:
-        meter = Meter(self._limits, partition)
+    def _batches(
+        self, footers: Sequence[OrcFooter], schema: pa.Schema, partition: str, meter: Meter
+    ) -> Generator[pa.RecordBatch]:
         for footer in footers:
             where = f"partition {partition}: {footer.file.name}"
             try:
