@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,24 @@ NAN = b"missing_is_nan"
 """Metadata of the file: which columns of type object have NaN where a value is missing."""
 
 
+class RowsToFit(Protocol):
+    """The rows of a fit, read when they are needed: a runner whose job has them already never loads them."""
+
+    def load(self) -> FitRows:
+        """Return the rows."""
+
+
+@dataclass(frozen=True)
+class UnreadRows:
+    """Rows that ``read`` reads."""
+
+    read: Callable[[], FitRows]
+
+    def load(self) -> FitRows:
+        """Read and return the rows."""
+        return self.read()
+
+
 @dataclass(frozen=True)
 class FitRows:
     """Features, shape (n_rows, n_features), and row by row the label, the moment and the weight.
@@ -36,6 +55,10 @@ class FitRows:
     label: npt.NDArray[Any]
     moment: npt.NDArray[np.int64] | None = None
     weight: npt.NDArray[np.float64] | None = None
+
+    def load(self) -> FitRows:
+        """Return these rows."""
+        return self
 
     def write(self, path: Path) -> None:
         """Write the rows as one Parquet file that only its owner can read.
