@@ -83,6 +83,8 @@ def fit_in_container(folder: str) -> int:
     given = base / "input" / "data" / "job"
     request = json.loads((given / "request.json").read_text(encoding="utf-8"))
     request.update(rows=str(given / "rows.parquet"), file=str(base / "model" / "model.skops"), root=str(house))
+    if request["checkpoints"]:
+        request["checkpoints"] = str(base / request["checkpoints"])
     answer = answered("fit", json.dumps(request).encode())
     if "error" in answer:
         (base / "output").mkdir(parents=True, exist_ok=True)

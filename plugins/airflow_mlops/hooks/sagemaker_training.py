@@ -40,7 +40,7 @@ LOG = logging.getLogger(__name__)
 LARGEST_MODEL = 4 * 2**30
 """Bytes of the largest model file that is taken from a job."""
 FOLDER = "/opt/ml"
-CHANNEL = "job"
+CHANNEL, CHECKPOINTS = "job", "checkpoints"
 DEFAULT_SECONDS = 24 * 60 * 60
 """Time limit of a job without a declared one: SageMaker's own default."""
 NO_MACHINE = ("ResourceLimitExceeded", "CapacityError", "InsufficientCapacityError")
@@ -171,14 +171,16 @@ class SageMakerStep:
             own_metric = (request.search or {}).get("own_metric", ())[:1]
             write_code((request.function, *request.own_types, *own_metric), Path(request.root), folder / "code.zip")
             # Paths of this worker do not exist in the job.
-            request_of_job = replace(request, rows="", file="", root="")
+            checkpoints = CHECKPOINTS if self.place.checkpoints else ""
+            request_of_job = replace(request, rows="", file="", root="", checkpoints=checkpoints)
             (folder / "request.json").write_text(json.dumps(request_of_job.to_dict()), encoding="utf-8")
             for file in sorted(folder.iterdir()):
                 bucket, key = self._input_location(name, file.name)
                 write("s3", self.files, "upload_file", str(file), bucket, key)
         inputs = f"{self.place.storage.rstrip('/')}/{name}/input/"
+        kept = checkpoint_folder(request, self.place) if self.place.checkpoints else None
         for instance_type in types:
-            described = describe_job(name, self.place, self.limits, inputs, instance_type)
+            described = describe_job(name, self.place, self.limits, inputs, instance_type, checkpoints=kept)
             try:
                 write("sagemaker", self.jobs, "create_training_job", **described)
             except self.jobs.exceptions.ClientError as error:
@@ -286,17 +288,37 @@ def job_name(request: FitRequest, number: int = 1) -> str:
     return f"mlops-{words}-{digest}"
 
 
-def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str, instance_type: str) -> dict[str, Any]:
+def checkpoint_folder(request: FitRequest, place: OnSageMaker) -> str:
+    """Return the S3 address of the checkpoints of a fit, which the jobs of all its numbers share, and no other fit.
+
+    It is made of the model and a digest of the whole request and the image.
+    """
+    identity = json.dumps({**request.identity(), "image": place.image}, sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    return f"{place.storage.rstrip('/')}/{CHECKPOINTS}/{request.model}/{digest}/"
+
+
+def describe_job(
+    name: str,
+    place: OnSageMaker,
+    limits: FitLimits,
+    inputs: str,
+    instance_type: str,
+    *,
+    checkpoints: str | None = None,
+) -> dict[str, Any]:
     """Return the arguments of ``create_training_job``.
 
     The container has no network and no credentials: all its inputs come through the channel.
 
     :param inputs: S3 address of the folder of the inputs
+    :param checkpoints: S3 address of the folder that SageMaker keeps equal to the container's
     """
     seconds = DEFAULT_SECONDS if limits.minutes is None else max(1, round(60 * limits.minutes))
     stopping, spot = {"MaxRuntimeInSeconds": seconds}, place.spot_wait_minutes
     if spot is not None:
         stopping["MaxWaitTimeInSeconds"] = seconds + 60 * spot  # SageMaker counts the run into the wait
+    kept = {"CheckpointConfig": {"S3Uri": checkpoints, "LocalPath": f"{FOLDER}/{CHECKPOINTS}"}} if checkpoints else {}
     return {
         "TrainingJobName": name,
         "AlgorithmSpecification": {
@@ -325,6 +347,7 @@ def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str, 
             "VolumeSizeInGB": place.volume_gb,
         },
         "StoppingCondition": stopping,
+        **kept,
         "EnableManagedSpotTraining": spot is not None,
         "EnableNetworkIsolation": True,
     }
