@@ -86,7 +86,7 @@ def step_runner(
 def batch_predictor(
     workspace: Workspace, *, poll_seconds: float = 15.0, wait: bool = True, waited: Sequence[str] = ()
 ) -> BatchPredictor:
-    """Return what predicts the partitions of a loop.
+    """Return the predictor of the partitions of a loop: this process, or the declared jobs.
 
     :param poll_seconds: longest pause between two requests about a remote job
     :param wait: whether to wait for remote jobs, or to raise TransformUnderWayError while one has not ended

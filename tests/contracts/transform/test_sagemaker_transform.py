@@ -21,6 +21,7 @@ from airflow_mlops.core.errors import DeclarationError, TransformError, Transfor
 from airflow_mlops.core.ledger.training_details import PinnedPartition
 from airflow_mlops.core.rollout.roll_out import enter_stage, start_rollout
 from airflow_mlops.core.rollout.score_partition import predict_versions, score_partition
+from airflow_mlops.core.rollout.serving_state import require_champion
 from airflow_mlops.core.rollout.worker_predictor import WorkerPredictor
 from airflow_mlops.core.training.window import read_partition
 from airflow_mlops.core.workspace import Workspace
@@ -36,7 +37,7 @@ def by_worker(workspace: Workspace, key: str) -> pa.Table:
     snapshot = workspace.state().published[key]
     pin = PinnedPartition(key, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
-    return predict_versions(workspace, workspace.state(as_of=key), rows, pin, WorkerPredictor(workspace))
+    return predict_versions(workspace, require_champion(workspace, key), rows, pin, WorkerPredictor(workspace))
 
 
 def recorded(workspace: Workspace, key: str) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The port to what predicts the rows of a partition with a version."""
+"""The port to a predictor of the rows of a partition."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class WorkerPredictor:
 
 
 def predictor_of(workspace: Workspace) -> BatchPredictor:
-    """Return what predicts the partitions of a loop: a port that reaches something else, or this process.
+    """Return the predictor of the partitions of a loop: a port that reaches something else, or this process.
 
     Raises
     ------
