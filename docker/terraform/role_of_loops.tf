@@ -1,4 +1,4 @@
-# What Airflow's workers may do: read and write the bucket, run training jobs, and change the endpoints of the loops.
+# What Airflow's workers may do: read and write the bucket, run training and transform jobs, and change the endpoints of the loops.
 
 data "aws_iam_policy_document" "loops_trust" {
   statement {
@@ -52,6 +52,16 @@ data "aws_iam_policy_document" "loops" {
       "sagemaker:StopTrainingJob",
     ]
     resources = ["${local.sagemaker}:training-job/mlops-*"]
+  }
+
+  statement {
+    sid = "TransformJobs"
+    actions = [
+      "sagemaker:CreateTransformJob",
+      "sagemaker:DescribeTransformJob",
+      "sagemaker:StopTransformJob",
+    ]
+    resources = ["${local.sagemaker}:transform-job/mlops-*"]
   }
 
   statement {

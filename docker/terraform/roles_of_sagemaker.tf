@@ -1,4 +1,4 @@
-# What SageMaker does in the name of a training job and of an endpoint. Their containers reach no network.
+# What SageMaker does in the name of a training or transform job and of an endpoint. Their containers reach no network.
 
 data "aws_iam_policy_document" "sagemaker_trust" {
   statement {
@@ -71,7 +71,10 @@ data "aws_iam_policy_document" "fits" {
   statement {
     sid       = "Logs"
     actions   = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
-    resources = ["${local.logs}:log-group:/aws/sagemaker/TrainingJobs*"]
+    resources = [
+      "${local.logs}:log-group:/aws/sagemaker/TrainingJobs*",
+      "${local.logs}:log-group:/aws/sagemaker/TransformJobs*",
+    ]
   }
 }
 

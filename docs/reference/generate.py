@@ -62,6 +62,8 @@ SECTIONS = {
     "Evaluate": "evaluate",
     "UserMetric": "evaluate.metrics[]",
     "Robustness": "evaluate.robustness",
+    "Score": "score",
+    "TransformOnSageMaker": "score.runs_on",
     "Rollout": "rollout",
     "RolloutStage": "rollout.stages[]",
     "OnlineMetric": "rollout.metrics[]",
@@ -204,7 +206,7 @@ def type_of(field: dict[str, Any]) -> str:
         name = field["$ref"].rpartition("/")[2]
         path = {**SECTIONS, **CONTRACT_SECTIONS}[name]
         # Kinds of one section have headings of their own, which end with the kind.
-        kind = re.fullmatch(r"(\w+)(?:Source|Values|Notifier)|In(Worker|Interpreter)|On(SageMaker)", name)
+        kind = re.fullmatch(r"(\w+)(?:Source|Values|Notifier)|In(Worker|Interpreter)|(?:Transform)?On(SageMaker)", name)
         of_kind = f" of kind {next(filter(None, kind.groups())).lower()}" if kind else ""
         return f"[{name}](#{re.sub(r'[^a-z_ -]', '', (path + of_kind).lower()).replace(' ', '-')})"
     if "const" in field or "enum" in field:

@@ -4,6 +4,7 @@
     python -m airflow_mlops.step candidates     function, root, seed and metrics in, candidates and refusals out
     python .../airflow_mlops/step.py fit        the same by an interpreter where the package is not installed
     python .../code.zip fit --folder /opt/ml    the same in a SageMaker container
+    python .../code.zip serve --folder /opt/ml  answer a batch transform job of SageMaker there
 
 Both are JSON. The request of a fit is a FitRequest; the answer is ``{"result": ...}``, or ``{"error": "..."}`` with
 exit code 3.
@@ -27,13 +28,13 @@ REFUSED = 3
 def main(arguments: Optional[List[str]] = None) -> int:  # noqa: UP045, UP006
     """Run the step; return the exit code: 0, or 3 with the reason in the answer."""
     parser = argparse.ArgumentParser(prog="python -m airflow_mlops.step", description="One step of a loop.")
-    parser.add_argument("step", choices=["fit", "candidates"])
+    parser.add_argument("step", choices=["fit", "candidates", "serve"])
     parser.add_argument("--attended", action="store_true", help="end as soon as standard input is closed")
     parser.add_argument("--address-space-mb", type=int, help="limit of the address space")
     parser.add_argument("--folder", help="folder of a SageMaker container; instead of standard input and output")
     args = parser.parse_args(arguments)
     if args.folder:
-        return fit_in_container(args.folder)
+        return serve_in_container(args.folder) if args.step == "serve" else fit_in_container(args.folder)
     answering = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what user code prints is a log line, not an answer
     given = sys.stdin.buffer.readline() if args.attended else sys.stdin.buffer.read()
@@ -83,12 +84,29 @@ def fit_in_container(folder: str) -> int:
     given = base / "input" / "data" / "job"
     request = json.loads((given / "request.json").read_text(encoding="utf-8"))
     request.update(rows=str(given / "rows.parquet"), file=str(base / "model" / "model.skops"), root=str(house))
+    if request["checkpoints"]:
+        request["checkpoints"] = str(base / request["checkpoints"])
     answer = answered("fit", json.dumps(request).encode())
     if "error" in answer:
         (base / "output").mkdir(parents=True, exist_ok=True)
         (base / "output" / "failure").write_text(answer["error"], encoding="utf-8")
         return REFUSED
     (base / "model" / "result.json").write_text(json.dumps(answer["result"]), encoding="utf-8")
+    return 0
+
+
+def serve_in_container(folder: str) -> int:
+    """Answer the requests of a batch transform job in a SageMaker container until it is ended; return the exit code."""
+    unfit = unfit_interpreter()
+    if unfit:
+        sys.stderr.write(f"cannot serve: {unfit}\n")
+        return REFUSED
+    find_package()
+    from airflow_mlops.core.training.transform_server import serve
+
+    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+    host = os.environ.get("MLOPS_BIND_TO_HOST", "0.0.0.0")  # noqa: S104 - SageMaker asks from outside of the container
+    serve(Path(folder) / "model", Path(__file__).absolute().parents[1], host, port)
     return 0
 
 

@@ -21,6 +21,7 @@ ACTIONS = {
 """Operations of S3 whose action has another name."""
 NAMES = {
     "TrainingJobName": "training-job",
+    "TransformJobName": "transform-job",
     "ModelName": "model",
     "EndpointConfigName": "endpoint-config",
     "EndpointName": "endpoint",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -18,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from moto.server import ThreadedMotoServer
-from pyarrow.fs import S3FileSystem
 
 from airflow_mlops.core.governance.reproduce_version import reproduce_version
 from airflow_mlops.hooks.workspace import WorkspaceHook
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
+from tests.loop.aws_account import simulated_account
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, REGRESSION, Project, make_project, states, why
 
@@ -81,29 +79,8 @@ def environment_of_its_own(tmp_path: Path) -> str:
 @pytest.fixture
 def sagemaker(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerDouble]:
     """A SageMaker, and an S3 with an empty bucket, which Airflow knows as ``aws_models``."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    S3FileSystem(
-        access_key="key",
-        secret_key="hunter2",
-        region="us-east-1",
-        endpoint_override=endpoint,
-        allow_bucket_creation=True,
-    ).create_dir("company")
-    with SageMakerDouble(s3_endpoint=endpoint, secret="hunter2") as double:
-        services = {"s3": {"endpoint_url": endpoint}, "sagemaker": {"endpoint_url": double.url}}
-        connection = {
-            "conn_type": "aws",
-            "login": "key",
-            "password": "hunter2",
-            "extra": {"region_name": "us-east-1", "service_config": services},
-        }
-        monkeypatch.setenv("AIRFLOW_CONN_AWS_MODELS", json.dumps(connection))
+    with simulated_account(monkeypatch) as double:
         yield double
-    server.stop()
 
 
 def declare(project: Project, runs_on: dict[str, Any]) -> None:

@@ -124,6 +124,30 @@ class FitPlaceError(MlopsError):
     retryable = True
 
 
+class TransformError(TrainingError):
+    """A job that predicts rows elsewhere has failed, was stopped, or gave no whole predictions; none was recorded."""
+
+
+class TransformPlaceError(MlopsError):
+    """The place of such a job has failed, for want of machines or by a fault of its own: a retry starts another."""
+
+    retryable = True
+
+
+class TransformUnderWayError(MlopsError):
+    """Jobs that predict rows elsewhere have not ended, and their runner was told not to wait.
+
+    Parameters
+    ----------
+    jobs : tuple of str
+        The names of all jobs that were started or adopted for the rows.
+    """
+
+    def __init__(self, jobs: tuple[str, ...]) -> None:
+        super().__init__(f"jobs {', '.join(jobs)} have not all ended")
+        self.jobs = jobs
+
+
 class FitUnderWayError(MlopsError):
     """A fit elsewhere has not ended, and its runner was told not to wait.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from airflow_mlops.core.lineage.task_lineage import DatasetName
+    from airflow_mlops.core.ports.batch_predictor import BatchPredictor
     from airflow_mlops.core.ports.rollout_target import RolloutTarget
     from airflow_mlops.core.ports.step_runner import StepRunner
     from airflow_mlops.core.workspace import Workspace
@@ -79,6 +81,26 @@ def step_runner(
     from airflow_mlops.core.training.fit_candidate import runner_of
 
     return runner_of(workspace)
+
+
+def batch_predictor(
+    workspace: Workspace, *, poll_seconds: float = 15.0, wait: bool = True, waited: Sequence[str] = ()
+) -> BatchPredictor:
+    """Return the predictor of the partitions of a loop: this process, or the declared jobs.
+
+    :param poll_seconds: longest pause between two requests about a remote job
+    :param wait: whether to wait for remote jobs, or to raise TransformUnderWayError while one has not ended
+    :param waited: ``jobs`` of the TransformUnderWayError after which a task goes on
+    """
+    if workspace.loop.score is None:
+        from airflow_mlops.core.rollout.worker_predictor import WorkerPredictor
+
+        return WorkerPredictor(workspace)
+    from airflow_mlops.hooks.sagemaker_transform import SageMakerTransform
+
+    return SageMakerTransform(
+        workspace, workspace.loop.score.runs_on, poll_seconds=poll_seconds, wait=wait, waited=waited
+    )
 
 
 def gateway_connection(model: str) -> Connection:

@@ -34,13 +34,13 @@ from airflow_mlops.hooks.sagemaker import aws_clients
 
 if TYPE_CHECKING:
     from airflow_mlops.core.declaration.train import FitLimits, OnSageMaker
-    from airflow_mlops.core.ports.fit_rows import FitRows
+    from airflow_mlops.core.ports.fit_rows import RowsToFit
 
 LOG = logging.getLogger(__name__)
 LARGEST_MODEL = 4 * 2**30
 """Bytes of the largest model file that is taken from a job."""
 FOLDER = "/opt/ml"
-CHANNEL = "job"
+CHANNEL, CHECKPOINTS = "job", "checkpoints"
 DEFAULT_SECONDS = 24 * 60 * 60
 """Time limit of a job without a declared one: SageMaker's own default."""
 NO_MACHINE = ("ResourceLimitExceeded", "CapacityError", "InsufficientCapacityError")
@@ -90,7 +90,7 @@ class SageMakerStep:
         self._name: str | None = None
         self._stopped = False
 
-    def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
+    def fit(self, request: FitRequest, rows: RowsToFit) -> FitResult:
         """Fit in a job, adopting the job of an earlier try; see the port.
 
         :raises TrainingError: also if the job failed or was stopped, with SageMaker's reason
@@ -98,23 +98,33 @@ class SageMakerStep:
         :raises FitStoppedError: if the task was stopped
         :raises FitUnderWayError: if the job has not ended, and the runner does not wait
         """
-        number = self._newest_number(request)
-        last = (number if self.first is None else self.first) + len(self.place.instance_types) - 1
-        number = min(number, last)  # the last job that this task may start has failed while nobody waited
-        while True:
-            job = self._ended_job(request, number, rows, first=last - len(self.place.instance_types) + 1)
-            if number == last or not failed_by_place(job):
-                require_completed(job, request.candidate, self.limits)
-                return self._fetch_result(job, request)
-            LOG.warning("SageMaker job %s failed: %s; another follows", job["TrainingJobName"], reason_of(job))
+        number, failed = self._next_job(request)
+        first = number if self.first is None else self.first
+        untried = self.place.instance_types
+        if failed is not None and number > first:  # it has failed while nobody waited
+            self._remove_rows(failed["TrainingJobName"])
+            untried = types_after(failed, untried)
+        job = failed
+        while untried:
+            job = self._ended_job(request, number, rows, untried, first=first)
+            if not failed_by_place(job):
+                break
+            untried = types_after(job, self.place.instance_types)
+            if untried:
+                LOG.warning("SageMaker job %s failed: %s; another follows", job["TrainingJobName"], reason_of(job))
             number += 1
+        assert job is not None
+        require_completed(job, request.candidate, self.limits)
+        return self._fetch_result(job, request)
 
-    def _ended_job(self, request: FitRequest, number: int, rows: FitRows, *, first: int) -> dict[str, Any]:
+    def _ended_job(
+        self, request: FitRequest, number: int, rows: RowsToFit, untried: Sequence[str], *, first: int
+    ) -> dict[str, Any]:
         """Return a job of the request once it has ended; it is started if there is none, and its rows are removed."""
         self._name = name = job_name(request, number)
         job = self._find_job(name)
         if job is None:
-            self._start(name, request, rows, number - first)
+            self._start(name, request, rows, untried)
         else:
             LOG.info("adopting SageMaker job %s, which is %s", name, job["TrainingJobStatus"])
         try:
@@ -134,12 +144,14 @@ class SageMakerStep:
             except self.jobs.exceptions.ClientError as error:  # it has ended, or was never started
                 LOG.info("SageMaker job %s is not stopped: %s", self._name, error)
 
-    def _newest_number(self, request: FitRequest) -> int:
-        """Return the number of the job to adopt, or of the next job to start."""
+    def _next_job(self, request: FitRequest) -> tuple[int, dict[str, Any] | None]:
+        """Return the number of the job to adopt or to start, and the job before it, which was no answer."""
+        failed = None
         for number in itertools.count(1):
             job = self._find_job(job_name(request, number))
             if job is None or not failed_by_place(job):
-                return number
+                return number, failed
+            failed = job
         raise AssertionError("numbers do not end")
 
     def _find_job(self, name: str) -> dict[str, Any] | None:
@@ -151,23 +163,24 @@ class SageMakerStep:
                 return None
             raise
 
-    def _start(self, name: str, request: FitRequest, rows: FitRows, position: int) -> None:
-        """Send code and rows, and start a job on an instance of the declared types from a position on."""
+    def _start(self, name: str, request: FitRequest, rows: RowsToFit, types: Sequence[str]) -> None:
+        """Send code and rows, and start a job on the first of the types of instance that is not refused."""
         with tempfile.TemporaryDirectory(prefix="job-") as scratch:
             folder = Path(scratch)
-            rows.write(folder / "rows.parquet")
+            rows.load().write(folder / "rows.parquet")
             own_metric = (request.search or {}).get("own_metric", ())[:1]
             write_code((request.function, *request.own_types, *own_metric), Path(request.root), folder / "code.zip")
             # Paths of this worker do not exist in the job.
-            request_of_job = replace(request, rows="", file="", root="")
+            checkpoints = CHECKPOINTS if self.place.checkpoints else ""
+            request_of_job = replace(request, rows="", file="", root="", checkpoints=checkpoints)
             (folder / "request.json").write_text(json.dumps(request_of_job.to_dict()), encoding="utf-8")
             for file in sorted(folder.iterdir()):
                 bucket, key = self._input_location(name, file.name)
                 write("s3", self.files, "upload_file", str(file), bucket, key)
         inputs = f"{self.place.storage.rstrip('/')}/{name}/input/"
-        types = self.place.instance_types[position:]
+        kept = checkpoint_folder(request, self.place) if self.place.checkpoints else None
         for instance_type in types:
-            described = describe_job(name, self.place, self.limits, inputs, instance_type)
+            described = describe_job(name, self.place, self.limits, inputs, instance_type, checkpoints=kept)
             try:
                 write("sagemaker", self.jobs, "create_training_job", **described)
             except self.jobs.exceptions.ClientError as error:
@@ -275,17 +288,37 @@ def job_name(request: FitRequest, number: int = 1) -> str:
     return f"mlops-{words}-{digest}"
 
 
-def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str, instance_type: str) -> dict[str, Any]:
+def checkpoint_folder(request: FitRequest, place: OnSageMaker) -> str:
+    """Return the S3 address of the checkpoints of a fit, which the jobs of all its numbers share, and no other fit.
+
+    It is made of the model and a digest of the whole request and the image.
+    """
+    identity = json.dumps({**request.identity(), "image": place.image}, sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    return f"{place.storage.rstrip('/')}/{CHECKPOINTS}/{request.model}/{digest}/"
+
+
+def describe_job(
+    name: str,
+    place: OnSageMaker,
+    limits: FitLimits,
+    inputs: str,
+    instance_type: str,
+    *,
+    checkpoints: str | None = None,
+) -> dict[str, Any]:
     """Return the arguments of ``create_training_job``.
 
     The container has no network and no credentials: all its inputs come through the channel.
 
     :param inputs: S3 address of the folder of the inputs
+    :param checkpoints: S3 address of the folder that SageMaker keeps equal to the container's
     """
     seconds = DEFAULT_SECONDS if limits.minutes is None else max(1, round(60 * limits.minutes))
     stopping, spot = {"MaxRuntimeInSeconds": seconds}, place.spot_wait_minutes
     if spot is not None:
         stopping["MaxWaitTimeInSeconds"] = seconds + 60 * spot  # SageMaker counts the run into the wait
+    kept = {"CheckpointConfig": {"S3Uri": checkpoints, "LocalPath": f"{FOLDER}/{CHECKPOINTS}"}} if checkpoints else {}
     return {
         "TrainingJobName": name,
         "AlgorithmSpecification": {
@@ -314,6 +347,7 @@ def describe_job(name: str, place: OnSageMaker, limits: FitLimits, inputs: str, 
             "VolumeSizeInGB": place.volume_gb,
         },
         "StoppingCondition": stopping,
+        **kept,
         "EnableManagedSpotTraining": spot is not None,
         "EnableNetworkIsolation": True,
     }
@@ -338,6 +372,18 @@ def require_completed(job: dict[str, Any], candidate: str, limits: FitLimits) ->
         raise TrainingError(f"{where} failed: {reason_of(job) or 'SageMaker gives no reason'}")
     reason = reason_of(job)
     raise TrainingError(f"{where} is {status.lower()}{f': {reason}' if reason else ''}; it is not started again")
+
+
+def types_after(job: dict[str, Any], types: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the declared types of instance that follow the one of a job, which may have passed over others.
+
+    All of them follow one that is not declared any more.
+
+    >>> types_after({"ResourceConfig": {"InstanceType": "ml.b.l"}}, ("ml.a.l", "ml.b.l", "ml.c.l"))
+    ('ml.c.l',)
+    """
+    used = job["ResourceConfig"]["InstanceType"]
+    return types[types.index(used) + 1 :] if used in types else types
 
 
 def failed_by_place(job: dict[str, Any]) -> bool:

@@ -109,10 +109,13 @@ class WorkspaceHook(BaseHook):
     def workspace(self, loop: Loop, *, root: Path, actor: str) -> Workspace:
         """Return the workspace of ``loop``; see :func:`airflow_mlops.core.open_workspace.open_workspace`."""
         from airflow_mlops.core.open_workspace import open_workspace
-        from airflow_mlops.hooks.ports import rollout_target, step_runner
+        from airflow_mlops.hooks.ports import batch_predictor, rollout_target, step_runner
 
         opened = open_workspace(loop, self.stores(), root=root, actor=actor)
-        return replace(opened, ports=replace(opened.ports, runner=step_runner, target=rollout_target))
+        return replace(
+            opened,
+            ports=replace(opened.ports, runner=step_runner, predictor=batch_predictor, target=rollout_target),
+        )
 
     def find_connection(self, conn_id: str) -> Connection | None:
         """Return a connection by its id; None where there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
@@ -15,7 +15,9 @@ from airflow_mlops.operators.stage_lineage import StageRun, rollout_datasets
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops.core.ledger.data_details import PredictionsPublished
     from airflow_mlops.core.lineage.task_lineage import Datasets
+    from airflow_mlops.core.ports.batch_predictor import BatchPredictor
     from airflow_mlops.core.rollout.rollback import StageOutcome
     from airflow_mlops.core.workspace import Workspace
 
@@ -26,19 +28,66 @@ class ScorePartitionOperator(StageOperator):
     Older partitions that were published anew since, as by a release from quarantine, are scored again by
     the champion from before them. Skips while there is no champion from before the partition: only the ledger is read
     then, and no library of data or models imported.
+
+    :param poll_seconds: longest pause between two polls of a job that predicts elsewhere
+    :param deferrable: whether to wait for such a job in the triggerer, without a worker slot, or in the worker
+
+    A task that is killed stops the jobs that it has started.
     """
+
+    predictor: BatchPredictor | None = None
+    waited: Sequence[str] = ()
+
+    def __init__(self, *, poll_seconds: float = 15.0, deferrable: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.poll_seconds = poll_seconds
+        self.deferrable = deferrable
 
     def execute_stage(self, workspace: Workspace, partition: str, context: Context) -> dict[str, Any]:
         """See the class."""
         from airflow_mlops.core.rollout.serving_state import require_champion
 
         require_champion(workspace, partition)
-        from airflow_mlops.core.rollout.score_partition import corrected_partitions, score_partition
+        from airflow_mlops.core.rollout.score_partition import corrected_partitions
 
         for corrected in corrected_partitions(workspace, partition):
-            again = score_partition(workspace, corrected)
+            again = self._score(workspace, corrected)
             self.log.info("scored %s again, which was published anew: %s rows", corrected, again.rows)
-        return {"partition": partition, **score_partition(workspace, partition).to_json()}
+        return {"partition": partition, **self._score(workspace, partition).to_json()}
+
+    def _score(self, workspace: Workspace, partition: str) -> PredictionsPublished:
+        """Score a partition, or defer the task until the jobs that do it have ended."""
+        from airflow_mlops.core.errors import TransformUnderWayError
+        from airflow_mlops.core.rollout.score_partition import score_partition
+        from airflow_mlops.hooks.ports import batch_predictor
+
+        self.predictor = batch_predictor(
+            workspace, poll_seconds=self.poll_seconds, wait=not self.deferrable, waited=self.waited
+        )
+        try:
+            return score_partition(workspace, partition, self.predictor)
+        except TransformUnderWayError as under_way:
+            self._wait_for_jobs(workspace, list(under_way.jobs))
+
+    def _wait_for_jobs(self, workspace: Workspace, jobs: list[str]) -> NoReturn:
+        """Defer the task until jobs have ended."""
+        from airflow_mlops.triggers.transform_jobs import TransformJobsTrigger
+
+        assert workspace.loop.score is not None
+        connection = workspace.loop.score.runs_on.connection
+        trigger = TransformJobsTrigger(job_names=jobs, poll_seconds=self.poll_seconds, aws_conn_id=connection)
+        self.defer(trigger=trigger, method_name="go_on", kwargs={"jobs": jobs})
+
+    def go_on(self, context: Context, event: dict[str, Any] | None = None, *, jobs: list[str]) -> Any:
+        """Record the predictions of jobs that have ended."""
+        self.log.info("SageMaker jobs %s: %s", ", ".join(jobs), (event or {}).get("statuses"))
+        self.waited = jobs
+        return self.execute(context)
+
+    def on_kill(self) -> None:
+        """Stop the jobs."""
+        if self.predictor is not None:
+            self.predictor.stop()
 
     def lineage(self, run: StageRun) -> Datasets:
         """Return the snapshot, the versions and the predictions."""

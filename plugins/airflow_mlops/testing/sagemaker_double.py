@@ -6,8 +6,8 @@
                 "s3": {"endpoint_url": "http://127.0.0.1:5000"}, "sagemaker": {"endpoint_url": sagemaker.url}}}}
 
 It answers ``CreateTrainingJob``, ``DescribeTrainingJob`` and ``StopTrainingJob`` over HTTP as SageMaker does. The
-container is a process of this interpreter in a folder that stands for ``/opt/ml``; inputs and outputs are in any S3,
-such as moto's. The image is ignored.
+container is a process of this interpreter in a folder that stands for ``/opt/ml``; inputs, outputs and checkpoints are
+in any S3, such as moto's. The image is ignored.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -59,6 +61,11 @@ class SageMakerDouble:
         """
         self.refusals: list[str] = []
         """Codes with which the next starts of a job are refused, first to last."""
+        self.interruptions: list[Callable[[Path], bool]] = []
+        """Conditions on the folder of checkpoints at which the next machines are lost, first to last.
+
+        What the folder holds then is what SageMaker has copied, and the job begins anew on another machine.
+        """
         self._may_run = threading.Event()
         self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -144,13 +151,22 @@ class SageMakerDouble:
         job = self.jobs[name]
         if job["TrainingJobStatus"] in ENDED:
             return
-        if self.faults:
-            reason = self.faults.pop(0)
-            if reason == "MaxWaitTimeExceeded":
-                self._end(name, "Stopped", reason)
-            else:
-                self._end(name, "Failed", "Failed", FailureReason=reason)
-            return
+        while not self._fail(name) and not self._run_on_machine(name, job):
+            self.jobs[name] = {**self.jobs[name], "SecondaryStatus": "Restarting"}
+
+    def _fail(self, name: str) -> bool:
+        """End a job by the next of the faults; return False if there is none."""
+        if not self.faults:
+            return False
+        reason = self.faults.pop(0)
+        if reason == "MaxWaitTimeExceeded":
+            self._end(name, "Stopped", reason)
+        else:
+            self._end(name, "Failed", "Failed", FailureReason=reason)
+        return True
+
+    def _run_on_machine(self, name: str, job: dict[str, Any]) -> bool:
+        """Run a job on one machine and set how it has ended; return False if the machine was lost instead."""
         with tempfile.TemporaryDirectory(prefix="opt-ml-") as path:
             folder = Path(path)
             for part in ("input/data", "model", "output"):
@@ -159,7 +175,16 @@ class SageMakerDouble:
                 self._download(
                     channel["DataSource"]["S3DataSource"]["S3Uri"], folder / "input/data" / channel["ChannelName"]
                 )
-            code = self._in_container(name, job, folder)
+            checkpoints = job.get("CheckpointConfig", {}).get("S3Uri")
+            if checkpoints:
+                (folder / "checkpoints").mkdir()
+                self._download(checkpoints, folder / "checkpoints")
+            lost = self.interruptions.pop(0) if self.interruptions else None
+            code = self._in_container(name, job, folder, lost)
+            if checkpoints:
+                self._copy_checkpoints(folder / "checkpoints", checkpoints)
+            if lost is not None and lost(folder / "checkpoints"):
+                return False
             if code is None:
                 self._end(name, "Stopped", "MaxRuntimeExceeded")
             elif code:
@@ -171,9 +196,12 @@ class SageMakerDouble:
                     f"{job['OutputDataConfig']['S3OutputPath']}/{name}/output/model.tar.gz", folder
                 )
                 self._end(name, "Completed", "Completed", ModelArtifacts={"S3ModelArtifacts": artifacts})
+        return True
 
-    def _in_container(self, name: str, job: dict[str, Any], folder: Path) -> int | None:
-        """Run the container's command and return its exit code; None after a timeout."""
+    def _in_container(
+        self, name: str, job: dict[str, Any], folder: Path, lost: Callable[[Path], bool] | None
+    ) -> int | None:
+        """Run the container's command and return its exit code; None after a timeout. A lost machine kills it."""
         run = job["AlgorithmSpecification"]
         command = [
             part.replace("/opt/ml", str(folder)) for part in (*run["ContainerEntrypoint"], *run["ContainerArguments"])
@@ -181,16 +209,26 @@ class SageMakerDouble:
         command[0] = sys.executable if command[0] == "python" else command[0]
         process = subprocess.Popen(command, cwd=folder, env={"PATH": os.environ["PATH"]} | arithmetic_variables())
         self._processes[name] = process
-        try:
-            return process.wait(job["StoppingCondition"]["MaxRuntimeInSeconds"])
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return None
+        until = time.monotonic() + float(job["StoppingCondition"]["MaxRuntimeInSeconds"])
+        while process.poll() is None:
+            if lost is not None and lost(folder / "checkpoints"):
+                process.kill()
+            elif time.monotonic() > until:
+                process.kill()
+                process.wait()
+                return None
+            time.sleep(0.01)
+        return process.returncode
+
+    def _copy_checkpoints(self, folder: Path, uri: str) -> None:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            address = f"{uri.removeprefix('s3://').rstrip('/')}/{file.relative_to(folder).as_posix()}"
+            with self.files.open_output_stream(address, compression=None) as target:
+                target.write(file.read_bytes())
 
     def _download(self, uri: str, folder: Path) -> None:
         prefix = uri.removeprefix("s3://").rstrip("/")
-        for info in self.files.get_file_info(FileSelector(prefix, recursive=True)):
+        for info in self.files.get_file_info(FileSelector(prefix, recursive=True, allow_not_found=True)):
             if info.is_file:
                 target = folder / info.path.removeprefix(f"{prefix}/")
                 target.parent.mkdir(parents=True, exist_ok=True)

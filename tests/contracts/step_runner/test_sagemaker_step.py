@@ -14,7 +14,7 @@ from pyarrow.fs import FileSelector, S3FileSystem
 
 from airflow_mlops.core.declaration.train import FitLimits
 from airflow_mlops.core.errors import FitPlaceError, FitStoppedError, FitUnderWayError, TrainingError
-from airflow_mlops.core.ports.fit_rows import FitRows
+from airflow_mlops.core.ports.fit_rows import FitRows, UnreadRows
 from airflow_mlops.testing.sagemaker_double import SageMakerDouble
 from airflow_mlops.triggers.training_job import TrainingJobTrigger
 from tests.contracts.step_runner.fits import on_sagemaker, place, run_in_background, wait_for
@@ -118,6 +118,63 @@ def test_a_type_that_the_account_may_not_start_is_passed_over_under_the_same_nam
     on_sagemaker(instance_type=TWO_TYPES).fit(ask("line"), rows)
     assert types_of(sagemaker) == [TWO_TYPES[1]]
     assert len({name for call, name in sagemaker.calls if call == "CreateTrainingJob"}) == 1
+
+
+THREE_TYPES = (*TWO_TYPES, "ml.c5.4xlarge")
+
+
+def test_a_type_that_was_passed_over_at_a_start_is_not_asked_for_again_and_a_later_one_is(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows
+) -> None:
+    sagemaker.refusals += ["ResourceLimitExceeded"]
+    sagemaker.faults += ["CapacityError: none"]
+    on_sagemaker(instance_type=THREE_TYPES).fit(ask("line"), rows)
+    assert types_of(sagemaker) == list(THREE_TYPES[1:])
+    assert sagemaker.count("CreateTrainingJob") == 3
+
+
+def test_a_task_that_goes_on_remembers_by_the_job_alone_which_types_were_passed_over(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows, object_store: S3FileSystem
+) -> None:
+    sagemaker.refusals += ["ResourceLimitExceeded"]
+    sagemaker.faults += ["CapacityError: none"] * 2
+    first = None
+    for started in (1, 2):
+        sagemaker._may_run.clear()
+        with pytest.raises(FitUnderWayError) as under_way:
+            on_sagemaker(wait=False, first=first, instance_type=THREE_TYPES).fit(ask("line"), rows)
+        first = under_way.value.first
+        assert len(sagemaker.jobs) == started
+        sagemaker.release()
+        wait_for(lambda: sagemaker.jobs[under_way.value.job]["TrainingJobStatus"] == "Failed")
+    with pytest.raises(FitPlaceError, match=r"failed: CapacityError: none; a retry starts another job"):
+        on_sagemaker(wait=False, first=first, instance_type=THREE_TYPES).fit(ask("line"), rows)
+    assert types_of(sagemaker) == list(THREE_TYPES[1:])
+    # The rows of a job that failed while nobody waited do not stay behind either.
+    kept = {
+        info.base_name
+        for name in sagemaker.jobs
+        for info in object_store.get_file_info(FileSelector(f"company/models/{name}/input"))
+    }
+    assert kept == {"code.zip", "request.json"}
+
+
+def test_the_rows_are_read_for_the_start_of_a_job_and_not_again_to_adopt_it(
+    sagemaker: SageMakerDouble, ask: Any, rows: FitRows
+) -> None:
+    reads = []
+
+    def read() -> FitRows:
+        reads.append("whole window")
+        return rows
+
+    sagemaker._may_run.clear()
+    with pytest.raises(FitUnderWayError) as under_way:
+        on_sagemaker(wait=False).fit(ask("line"), UnreadRows(read))
+    sagemaker.release()
+    wait_for(lambda: sagemaker.jobs[under_way.value.job]["TrainingJobStatus"] == "Completed")
+    assert on_sagemaker(wait=False, first=under_way.value.first).fit(ask("line"), UnreadRows(read)).rows == 600
+    assert reads == ["whole window"]
 
 
 def test_another_type_does_not_help_against_a_refusal_of_another_kind(

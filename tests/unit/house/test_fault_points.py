@@ -31,7 +31,8 @@ SQL = "insert update delete bulk_insert_mappings"
 AWS = (
     "create_model create_endpoint create_endpoint_config create_training_job create_transform_job "
     "create_processing_job update_endpoint update_endpoint_weights_and_capacities delete_model delete_endpoint "
-    "delete_endpoint_config stop_training_job add_tags delete_tags upload_file upload_fileobj put_object delete_object"
+    "delete_endpoint_config stop_training_job stop_transform_job add_tags delete_tags upload_file upload_fileobj "
+    "put_object delete_object"
 )
 HTTP = "post patch urlopen"
 METHODS = frozenset(" ".join((MLFLOW, DELTA, FILES, AWS, HTTP)).split())
@@ -66,6 +67,8 @@ ELSEWHERE = {
     "core.training.child_step:fit": LEFT,
     "core.training.fit_candidate:fit_by": LEFT,
     "core.training.fit_candidate:fit_candidate": LEFT,
+    "core.training.transform_server:answer": OWN,
+    "core.training.transform_server:write_features": OWN,
     "core.training.trial_file:_remove": LEFT,
     "core.watch.fresh_model:_fit": LEFT,
     "core.workspace.workspace:shared": PART,
@@ -82,6 +85,8 @@ ELSEWHERE = {
     "hooks.sagemaker_training:_start": OWN,
     "hooks.sagemaker_training:unpack": OWN,
     "hooks.sagemaker_training:write_code": OWN,
+    "hooks.sagemaker_transform:_create": OWN,
+    "hooks.sagemaker_transform:_ensure_model": OWN,
 }
 """What writes without a point, by module and function, and why that needs none."""
 

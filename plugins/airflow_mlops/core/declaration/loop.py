@@ -28,6 +28,7 @@ from airflow_mlops.core.declaration.quantiles import require_fitting_quantiles
 from airflow_mlops.core.declaration.resources import Resources
 from airflow_mlops.core.declaration.retrain import Retrain
 from airflow_mlops.core.declaration.rollout import Rollout
+from airflow_mlops.core.declaration.score import Score
 from airflow_mlops.core.declaration.train import Train
 from airflow_mlops.core.declaration.validation_errors import declaration_error, refuse_templates, suggest_name
 from airflow_mlops.core.declaration.watch import Performance, Watch
@@ -59,6 +60,9 @@ class Loop(Declared):
     )
     evaluate: Evaluate = section("further evaluation of a candidate")
     rollout: Rollout = section("how a challenger takes over from the champion")
+    score: Score | None = Field(
+        default=None, description="where partitions are scored; in the worker that runs the task if not declared"
+    )
     watch: Watch = section("monitoring of every scored partition")
     retrain: Retrain = section("policy, cooldown and budget of retraining")
     resources: Resources | None = Field(

@@ -131,6 +131,11 @@ class OnSageMaker(Declared):
         description="longest wait for a spot instance, which costs less and may be taken away; if not declared the "
         "instance is not one",
     )
+    checkpoints: bool = Field(
+        default=False,
+        description="keep what a fit has finished below ``storage``, so that a job that lost its instance goes on "
+        "behind it",
+    )
     volume_gb: int = Field(default=30, ge=1, le=16_384, description="disk of the instance")
     connection: str = Field(default="aws_default", description="Airflow connection of type aws")
 

@@ -10,6 +10,8 @@ from typing import Any
 
 PACKAGES = ("scikit-learn", "numpy", "pandas", "scipy", "skops")
 """Packages that a fitted model depends on; their versions are part of every result."""
+PATHS = ("rows", "file", "root", "checkpoints")
+"""Fields of a request that differ from one place to another."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class FitRequest:
         ``value`` of the threshold of two classes, or ``costs`` and ``validation``, where it is chosen.
     sample : dict, optional
         ``rows`` of the window that the fit takes, and the column ``by`` whose values keep their shares.
+    checkpoints : str
+        Path of a folder that outlasts the process, where what is finished is kept; empty where nothing is.
     threads : dict of str to int, optional
         Most threads of the pools ``openmp`` and ``blas``, where a fit is made again; None takes what there is.
     """
@@ -76,10 +80,15 @@ class FitRequest:
     threshold: dict[str, Any] | None = None
     threads: dict[str, int] | None = None
     sample: dict[str, Any] | None = None
+    checkpoints: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as JSON values."""
         return {**asdict(self), "window": [dict(pin) for pin in self.window]}
+
+    def identity(self) -> dict[str, Any]:
+        """Return the request without the paths of the place where it runs, as JSON values: these identify the fit."""
+        return {name: value for name, value in self.to_dict().items() if name not in PATHS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FitRequest:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,24 @@ NAN = b"missing_is_nan"
 """Metadata of the file: which columns of type object have NaN where a value is missing."""
 
 
+class RowsToFit(Protocol):
+    """The rows of a fit, read when they are needed: a runner whose job has them already never loads them."""
+
+    def load(self) -> FitRows:
+        """Return the rows."""
+
+
+@dataclass(frozen=True)
+class UnreadRows:
+    """Rows that ``read`` reads."""
+
+    read: Callable[[], FitRows]
+
+    def load(self) -> FitRows:
+        """Read and return the rows."""
+        return self.read()
+
+
 @dataclass(frozen=True)
 class FitRows:
     """Features, shape (n_rows, n_features), and row by row the label, the moment and the weight.
@@ -37,6 +56,10 @@ class FitRows:
     moment: npt.NDArray[np.int64] | None = None
     weight: npt.NDArray[np.float64] | None = None
 
+    def load(self) -> FitRows:
+        """Return these rows."""
+        return self
+
     def write(self, path: Path) -> None:
         """Write the rows as one Parquet file that only its owner can read.
 
@@ -48,16 +71,7 @@ class FitRows:
         reserved = sorted({LABEL, MOMENT, WEIGHT} & set(self.features.columns))
         if reserved:
             raise TrainingError(f"a feature is called {reserved[0]!r}, which the file of the rows needs; rename it")
-        try:
-            table = pa.Table.from_pandas(self.features, preserve_index=False)
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            raise TrainingError(f"the features cannot be handed to another process: {error}") from error
-        # Parquet has one missing value, and an estimator may tell None and NaN apart.
-        metadata = table.schema.metadata | {
-            NAN: json.dumps(nan_columns(self.features)).encode(),
-            LEVELS: json.dumps(levels_of_text(self.features)).encode(),
-        }
-        table = table.replace_schema_metadata(metadata).append_column(LABEL, pa.array(self.label))
+        table = feature_table(self.features).append_column(LABEL, pa.array(self.label))
         for name, values in ((MOMENT, self.moment), (WEIGHT, self.weight)):
             if values is not None:
                 table = table.append_column(name, pa.array(values))
@@ -71,18 +85,43 @@ class FitRows:
         label = table[LABEL].to_numpy()
         present = [name for name in (LABEL, MOMENT, WEIGHT) if name in table.column_names]
         moment, weight = (table[name].to_numpy() if name in present else None for name in (MOMENT, WEIGHT))
-        features = table.drop_columns(present).to_pandas()
-        # pandas reads text back as its own type of text, whatever type it had.
-        nan = json.loads(table.schema.metadata[NAN])
-        for name in object_columns(table.schema):
-            values = table[name].to_pylist()
-            filled = [math.nan if value is None else value for value in values] if name in nan else values
-            features[name] = pd.Series(filled, dtype=object)
-        for name, (levels, text) in json.loads(table.schema.metadata.get(LEVELS, b"{}")).items():
-            kind = pd.CategoricalDtype(pd.Index(levels, dtype=text))
-            codes = kind.categories.get_indexer(pd.Index(table[name].to_pylist(), dtype=object))
-            features[name] = pd.Categorical.from_codes(codes.tolist(), dtype=kind)
-        return cls(features, label, moment, weight)
+        return cls(features_of(table.drop_columns(present)), label, moment, weight)
+
+
+def feature_table(features: pd.DataFrame) -> pa.Table:
+    """Return features as a table for Parquet, with what :func:`features_of` needs to give them the same types.
+
+    Raises
+    ------
+    TrainingError
+        If a feature cannot be kept in Parquet.
+    """
+    try:
+        table = pa.Table.from_pandas(features, preserve_index=False)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise TrainingError(f"the features cannot be handed to another process: {error}") from error
+    # Parquet has one missing value, and an estimator may tell None and NaN apart.
+    metadata = table.schema.metadata | {
+        NAN: json.dumps(nan_columns(features)).encode(),
+        LEVELS: json.dumps(levels_of_text(features)).encode(),
+    }
+    return table.replace_schema_metadata(metadata)
+
+
+def features_of(table: pa.Table) -> pd.DataFrame:
+    """Return the features of a table that :func:`feature_table` made, with the same types."""
+    features: pd.DataFrame = table.to_pandas()
+    # pandas reads text back as its own type of text, whatever type it had.
+    nan = json.loads(table.schema.metadata[NAN])
+    for name in object_columns(table.schema):
+        values = table[name].to_pylist()
+        filled = [math.nan if value is None else value for value in values] if name in nan else values
+        features[name] = pd.Series(filled, dtype=object)
+    for name, (levels, text) in json.loads(table.schema.metadata.get(LEVELS, b"{}")).items():
+        kind = pd.CategoricalDtype(pd.Index(levels, dtype=text))
+        codes = kind.categories.get_indexer(pd.Index(table[name].to_pylist(), dtype=object))
+        features[name] = pd.Categorical.from_codes(codes.tolist(), dtype=kind)
+    return features
 
 
 def object_columns(schema: pa.Schema) -> list[str]:

@@ -201,7 +201,7 @@ def compare_rows(
     features, label = rows.features, rows.rows[loop.data.label].to_numpy(float)
     champion_predictions = predict(load_version(workspace, champion), features, classifies=loop.classifies)
     own_features = challenger_features(
-        workspace, rollout, rows.rows, (schema, features), lambda other: rows_in(other).features
+        workspace, rollout, rows.rows, (schema, lambda: features), lambda other: rows_in(other).features
     )
     challenger_predictions = predict_challenger(workspace, rollout, own_features)
     labelled = ~np.isnan(label)
@@ -245,15 +245,15 @@ def challenger_features(
     workspace: Workspace,
     rollout: OpenRollout,
     rows: pd.DataFrame,
-    champion: tuple[InputSchema, pd.DataFrame],
+    champion: tuple[InputSchema, Callable[[], pd.DataFrame]],
     make: Callable[[InputSchema], pd.DataFrame],
 ) -> pd.DataFrame:
     """Return the features of rows in the input schema of the challenger.
 
     Parameters
     ----------
-    champion : tuple of InputSchema and DataFrame
-        The champion's input schema and features, which are the challenger's if the schemas are equal.
+    champion : tuple of InputSchema and callable
+        The champion's input schema and its features, which are the challenger's if the schemas are equal.
     make : callable
         Function from an input schema to the features of the rows.
 
@@ -265,7 +265,7 @@ def challenger_features(
     schema = version_schema(workspace, rollout.version)
     try:
         schema.refuse_unseen(rows, refused_columns(workspace), number=rollout.version.number)
-        return champion[1] if schema == champion[0] else make(schema)
+        return champion[1]() if schema == champion[0] else make(schema)
     except (UnseenValueError, TrainingError) as error:
         raise ChallengerFailedError(str(error)) from error
 

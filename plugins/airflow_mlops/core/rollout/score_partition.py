@@ -7,6 +7,8 @@ taken back since predicts nothing any more. The label column is not read.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,21 +16,21 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops.core.data.content_digest import content_digest
-from airflow_mlops.core.data.input_schema import refused_columns, version_schema
+from airflow_mlops.core.data.input_schema import InputSchema, refused_columns, version_schema
 from airflow_mlops.core.data.user_features import FeatureMaker
 from airflow_mlops.core.declaration.loop import Loop
 from airflow_mlops.core.declaration.rollout import SERVING
-from airflow_mlops.core.errors import NotReadyError
+from airflow_mlops.core.errors import NotReadyError, TrainingError
 from airflow_mlops.core.ledger.data_details import PredictionsPublished
 from airflow_mlops.core.ledger.state_machine import StateMachine, Version
 from airflow_mlops.core.ledger.training_details import PinnedPartition
+from airflow_mlops.core.ports.batch_predictor import BatchPredictor, RowsToScore
 from airflow_mlops.core.ports.spans import note_version, span
-from airflow_mlops.core.registry.load import load_version
-from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, challenger_features, predict_challenger
+from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError, challenger_features
 from airflow_mlops.core.rollout.serving_state import require_champion
 from airflow_mlops.core.rollout.sticky_share import sticky_share
+from airflow_mlops.core.rollout.worker_predictor import predictor_of
 from airflow_mlops.core.training.decision_threshold import decide
-from airflow_mlops.core.training.predict import predict
 from airflow_mlops.core.training.prediction_columns import prediction_columns
 from airflow_mlops.core.training.row_losses import Floats
 from airflow_mlops.core.training.window import read_partition
@@ -37,13 +39,22 @@ from airflow_mlops.core.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-def score_partition(workspace: Workspace, partition: str) -> PredictionsPublished:
+def score_partition(
+    workspace: Workspace, partition: str, predictor: BatchPredictor | None = None
+) -> PredictionsPublished:
     """Predict the rows of a partition with the models that serve as of it; return the recorded details.
 
     A partition is scored once for each content: a repetition returns the first record.
 
+    Parameters
+    ----------
+    predictor : BatchPredictor, optional
+        The port that predicts; by default the one of the declaration.
+
     Raises
     ------
+    TransformUnderWayError
+        If jobs predict the rows elsewhere, and the ``predictor`` does not wait.
     NotReadyError
         If the partition is not published, or there is no champion from before it.
     UnseenValueError
@@ -62,10 +73,11 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
     pin = PinnedPartition(partition, snapshot.version, snapshot.digest)
     rows = read_partition(workspace, pin, label=False)
     unseen = count_unseen(workspace, then, rows, partition)
-    scored = predict_versions(workspace, then, rows, pin)
+    predictor = predictor_of(workspace) if predictor is None else predictor
+    publication = snapshot.publication or 1
+    scored = predict_versions(workspace, then, rows, pin, predictor, publication=publication)
     version = workspace.predictions.write(partition, scored)
     served = scored.column("served_version").value_counts().to_pylist()
-    publication = snapshot.publication or 1
     details = PredictionsPublished(
         version=version,
         digest=content_digest(scored),
@@ -79,7 +91,9 @@ def score_partition(workspace: Workspace, partition: str) -> PredictionsPublishe
         unseen=unseen or None,
     )
     draft = workspace.draft(details, f"predictions:{partition}:{publication}", partition)
-    return workspace.record_fact(draft).details
+    recorded = workspace.record_fact(draft).details
+    predictor.finish()
+    return recorded
 
 
 def count_unseen(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, partition: str) -> dict[str, Any]:
@@ -123,8 +137,63 @@ def corrected_partitions(workspace: Workspace, before: str) -> list[str]:
     ]
 
 
+def predict_both(
+    workspace: Workspace,
+    state: StateMachine,
+    rows: pd.DataFrame,
+    pin: PinnedPartition,
+    predictor: BatchPredictor,
+    *,
+    publication: int,
+) -> tuple[Floats, Floats | None]:
+    """Return the predictions of the champion and of the challenger, if there is one that can predict.
+
+    Both are begun before one is waited for. While a challenger fails the champion serves every row, and the next look
+    at the stage sees the same failure and rolls back.
+    """
+    champion, rollout = state.champion, state.rollout
+    assert champion is not None
+
+    def make(schema: InputSchema) -> pd.DataFrame:
+        return FeatureMaker(workspace, schema).make(rows, pin.partition, pin.version)
+
+    def rows_to_score(features: Callable[[], pd.DataFrame]) -> RowsToScore:
+        keys = rows[workspace.loop.data.key].astype(str).tolist()
+        return RowsToScore(pin.partition, pin.digest, publication, keys, features)
+
+    schema = version_schema(workspace, champion)
+    champion_features = cache(lambda: make(schema))
+    of_champion = rows_to_score(champion_features)
+    predictor.start(champion, of_champion)
+    if rollout is None:
+        return predictor.predict(champion, of_champion), None
+    of_challenger = rows_to_score(
+        lambda: challenger_features(workspace, rollout, rows, (schema, champion_features), make)
+    )
+    failed = False
+    try:
+        predictor.start(rollout.version, of_challenger)
+    except (ChallengerFailedError, TrainingError):
+        failed = True
+    of_both: tuple[Floats, Floats | None] = (predictor.predict(champion, of_champion), None)
+    if failed:
+        return of_both
+    try:
+        return of_both[0], predictor.predict(rollout.version, of_challenger)
+    except (ChallengerFailedError, TrainingError):
+        return of_both
+
+
 @span("score")
-def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFrame, pin: PinnedPartition) -> pa.Table:
+def predict_versions(
+    workspace: Workspace,
+    state: StateMachine,
+    rows: pd.DataFrame,
+    pin: PinnedPartition,
+    predictor: BatchPredictor,
+    *,
+    publication: int = 1,
+) -> pa.Table:
     """Return a table with the predictions of champion and challenger, and the served one, for each row.
 
     With three classes or more a prediction is the most likely class, beside the probability of each; of several
@@ -132,24 +201,10 @@ def predict_versions(workspace: Workspace, state: StateMachine, rows: pd.DataFra
     """
     loop, champion, rollout = workspace.loop, state.champion, state.rollout
     assert champion is not None
-    schema = version_schema(workspace, champion)
-    features = FeatureMaker(workspace, schema).make(rows, pin.partition, pin.version)
-    champion_predictions = predict(load_version(workspace, champion), features, classifies=loop.classifies)
+    champion_predictions, challenger_predictions = predict_both(
+        workspace, state, rows, pin, predictor, publication=publication
+    )
     count = len(rows)
-    challenger_predictions: Floats | None = None
-    if rollout is not None:
-        try:
-            features = challenger_features(
-                workspace,
-                rollout,
-                rows,
-                (schema, features),
-                lambda other: FeatureMaker(workspace, other).make(rows, pin.partition, pin.version),
-            )
-            challenger_predictions = predict_challenger(workspace, rollout, features)
-        except ChallengerFailedError:
-            # The champion serves every row; the next look at the stage sees the same failure and rolls back.
-            challenger_predictions = None
     by_challenger = np.zeros(count, bool)
     if rollout is not None and challenger_predictions is not None and rollout.kind in SERVING:
         by_challenger = sticky_share(rows[loop.data.key].tolist(), salt=rollout.salt, percent=rollout.share)

@@ -18,7 +18,7 @@ from typing import Any
 from airflow_mlops.core.declaration.train import FitLimits
 from airflow_mlops.core.errors import FitStoppedError, TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult
-from airflow_mlops.core.ports.fit_rows import FitRows
+from airflow_mlops.core.ports.fit_rows import RowsToFit
 from airflow_mlops.core.training.child_process import AttendedChild
 from airflow_mlops.core.training.user_runs import child_variables
 
@@ -48,7 +48,7 @@ class ChildStep:
         self._child: AttendedChild | None = None
         self._stopped = False
 
-    def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
+    def fit(self, request: FitRequest, rows: RowsToFit) -> FitResult:
         """Fit a candidate in the child; see the port.
 
         Raises
@@ -63,7 +63,7 @@ class ChildStep:
             shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(prefix=ROWS, dir=file.parent) as folder:
             stored_request = replace(request, rows=str(Path(folder) / "rows.parquet"))
-            rows.write(Path(stored_request.rows))
+            rows.load().write(Path(stored_request.rows))
             answer = self._answer("fit", stored_request.to_dict(), f"candidate {request.candidate!r}")
             return FitResult.from_dict(answer)
 

@@ -19,7 +19,7 @@ from airflow_mlops.core.errors import DataError, DeclarationError, TrainingError
 from airflow_mlops.core.ledger.training_details import PinnedPartition, TrainingFailed
 from airflow_mlops.core.ports.experiments import CANDIDATE, REQUEST, offline_variables
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
-from airflow_mlops.core.ports.fit_rows import FitRows, moments
+from airflow_mlops.core.ports.fit_rows import FitRows, RowsToFit, UnreadRows, moments
 from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.ports.step_runner import StepRunner
 from airflow_mlops.core.registry.model_file import file_digest
@@ -112,10 +112,11 @@ def run_fit(
         If the declaration names a place that only Airflow reaches, and there is neither a ``runner`` nor a port.
     """
     runner = runner or (workspace.ports.runner or runner_of)(workspace)
-    return fit_by(runner, request, rows_of(workspace, request, schema), user_variables(workspace, request))
+    rows = UnreadRows(lambda: rows_of(workspace, request, schema))
+    return fit_by(runner, request, rows, user_variables(workspace, request))
 
 
-def fit_by(runner: StepRunner, request: FitRequest, rows: FitRows, variables: Mapping[str, str]) -> FitResult:
+def fit_by(runner: StepRunner, request: FitRequest, rows: RowsToFit, variables: Mapping[str, str]) -> FitResult:
     """Fit rows by a step runner, and check the model file against the result.
 
     Parameters

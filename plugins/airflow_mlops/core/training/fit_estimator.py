@@ -19,6 +19,7 @@ from airflow_mlops.core.ports.fit_rows import FitRows
 from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.registry.own_code import verified_own_types
 from airflow_mlops.core.training.arithmetic import arithmetic_in_use
+from airflow_mlops.core.training.checkpoint import keep_fit, resume_fit
 from airflow_mlops.core.training.decision_threshold import fit_threshold, threshold_of
 from airflow_mlops.core.training.early_stopping import fit_with_early_stopping
 from airflow_mlops.core.training.export_graph import as_kept
@@ -102,8 +103,16 @@ def booster_version(model: Any) -> dict[str, str]:
 
 
 def fit_file(request: FitRequest) -> FitResult:
-    """Fit the candidate on the rows of the file that the request names; see :func:`fit_request`."""
-    return fit_request(request, FitRows.read(Path(request.rows)))
+    """Fit the candidate on the rows of the file that the request names; see :func:`fit_request`.
+
+    A fit that is finished in the folder of checkpoints is not made again.
+    """
+    kept = resume_fit(request)
+    if kept is not None:
+        return kept
+    result = fit_request(request, FitRows.read(Path(request.rows)))
+    keep_fit(request, result)
+    return result
 
 
 def candidate_of(request: FitRequest) -> Candidate:

@@ -15,9 +15,13 @@ from typing import Any
 
 from airflow_mlops.core.fault_point import external_write
 from airflow_mlops.core.ports.fit_request import FitRequest, environment
+from airflow_mlops.core.training.arithmetic import arithmetic_in_use
+from airflow_mlops.core.training.checkpoint import packages as packages_of_fit
 
 log = logging.getLogger(__name__)
 
+TRIALS = "trials"
+"""Name of the file in a folder of checkpoints."""
 Outcome = dict[str, Any]
 """The ``score`` of parameters, more is better; or None, and the ``error`` that their fit raised."""
 
@@ -62,10 +66,12 @@ class TrialFile:
 @contextmanager
 def trial_file(request: FitRequest, **packages: str) -> Iterator[TrialFile]:
     """Yield the outcomes of a fit by these ``packages``; their file is left only where the process is stopped."""
-    moving = ("rows", "file", "root")
-    fit = {name: value for name, value in request.to_dict().items() if name not in moving}
-    fit = json.loads(json.dumps({**fit, "environment": environment() | packages}))
-    path = Path(f"{request.file}.trials") if request.file else None
+    # Checkpoints may be taken up by another machine, whose kernel does not matter, and whose arithmetic does.
+    machine = packages_of_fit() | arithmetic_in_use() if request.checkpoints else environment()
+    fit = json.loads(json.dumps({**request.identity(), "environment": machine | packages}))
+    path = Path(request.checkpoints) / TRIALS if request.checkpoints else None
+    if path is None and request.file:
+        path = Path(f"{request.file}.trials")
     try:
         yield TrialFile(path, fit)
     except Exception:

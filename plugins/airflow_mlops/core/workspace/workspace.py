@@ -28,6 +28,7 @@ from airflow_mlops.core.ports.registry import ModelRegistry
 if TYPE_CHECKING:
     from airflow_mlops.core.declaration.contract import Contract
     from airflow_mlops.core.lake import LakeFiles
+    from airflow_mlops.core.ports.batch_predictor import BatchPredictor
     from airflow_mlops.core.ports.rollout_target import RolloutTarget
     from airflow_mlops.core.ports.signing_keys import SigningKeys
     from airflow_mlops.core.ports.step_runner import StepRunner
@@ -59,6 +60,8 @@ class Ports:
     shared: Callable[[], LakeFiles | None] = lambda: None
     runner: Callable[[Workspace], StepRunner] | None = None
     """Fits candidates, if something beside this machine can be reached."""
+    predictor: Callable[[Workspace], BatchPredictor] | None = None
+    """Predicts partitions, if something beside this machine can be reached."""
     target: Callable[[Workspace], RolloutTarget] | None = None
     """Serves the model."""
     connections: Callable[[], Connections] = NoConnections

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from airflow_mlops.core.errors import NotReadyError, RolledBackError, StaleLedgerError
+from airflow_mlops.core.errors import NotReadyError, RolledBackError, StaleLedgerError, TrainingError
 from airflow_mlops.core.governance.model_card import model_card
 from airflow_mlops.core.ledger.record import verify_chain
+from airflow_mlops.core.ledger.state_machine import Version
+from airflow_mlops.core.ports.batch_predictor import RowsToScore
 from airflow_mlops.core.report.page_html import as_markdown
 from airflow_mlops.core.rollout import analyse_rows, roll_out, run_analysis
-from airflow_mlops.core.rollout import score_partition as score_partition_module
 from airflow_mlops.core.rollout.analyse_rows import ChallengerFailedError
 from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.score_partition import score_partition
 from airflow_mlops.core.rollout.verdict import StageVerdict
+from airflow_mlops.core.rollout.worker_predictor import WorkerPredictor
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import in_memory_workspace
 from airflow_mlops.testing.in_memory_registry import InMemoryRegistry, KeptVersion
@@ -349,11 +351,20 @@ def test_a_challenger_that_cannot_predict_is_rolled_back_and_serves_nobody(
 ) -> None:
     workspace = real_loop(tmp_path, [2, 2, 2, 6, 6, 6, 6], stages=[{"canary": 50}, {"live": 100}])
 
-    def unable(*_: object) -> object:
-        raise ChallengerFailedError("the model raised KeyError in predict: 'x'")
+    words = "the model raised KeyError in predict: 'x'"
 
-    for module in (analyse_rows, score_partition_module):
-        monkeypatch.setattr(module, "predict_challenger", unable)
+    def unable(*_: object) -> object:
+        raise ChallengerFailedError(words)
+
+    by_champion = WorkerPredictor.predict
+
+    def predict(predictor: WorkerPredictor, version: Version, rows: RowsToScore) -> Any:
+        if version.number == "2":
+            raise TrainingError(words)
+        return by_champion(predictor, version, rows)
+
+    monkeypatch.setattr(analyse_rows, "predict_challenger", unable)
+    monkeypatch.setattr(WorkerPredictor, "predict", predict)
     start_rollout(workspace, week(6))
     workspace.record_fact(
         draft_of(workspace, "stage_entered", "s", week(6), version="2", stage=0, kind="canary", share=50)

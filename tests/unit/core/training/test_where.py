@@ -15,7 +15,7 @@ import pytest
 from airflow_mlops.core.data.input_schema import InputSchema
 from airflow_mlops.core.errors import DeclarationError, TrainingError
 from airflow_mlops.core.ports.fit_request import FitRequest, FitResult, environment
-from airflow_mlops.core.ports.fit_rows import FitRows
+from airflow_mlops.core.ports.fit_rows import FitRows, RowsToFit
 from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.core.retrain.decide_retrain import decide_and_record
 from airflow_mlops.core.training.assemble import assemble_training
@@ -109,13 +109,13 @@ class Elsewhere:
     def __init__(self, **changes: Any) -> None:
         self.changes, self.requests = changes, list[FitRequest]()
 
-    def fit(self, request: FitRequest, rows: FitRows) -> FitResult:
+    def fit(self, request: FitRequest, rows: RowsToFit) -> FitResult:
         from sklearn.linear_model import LinearRegression
 
         self.requests.append(request)
         digest = save_model(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), Path(request.file))
         fields: dict[str, Any] = {"digest": digest, "environment": environment(), **self.changes}
-        return FitResult(request.candidate, fit_seconds=1.0, rows=len(rows.label), seed=request.seed, **fields)
+        return FitResult(request.candidate, fit_seconds=1.0, rows=len(rows.load().label), seed=request.seed, **fields)
 
     def stop(self) -> None:
         raise NotImplementedError
