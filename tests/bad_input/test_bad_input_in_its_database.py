@@ -14,7 +14,7 @@ from tests.bad_input.case import Case
 from tests.bad_input.cases import CASES
 from tests.bad_input.conftest import Open
 from tests.bad_input.world import BAD, World
-from tests.spark.engines import facts, rows_of
+from tests.same_records import facts, rows_of
 
 READ = [case for case in CASES if case.source == "sql" and case.outcome != "declaration error"]
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from airflow_mlops.core.dry_run.try_partition import try_partition
 from airflow_mlops.core.engines.spark_splits import Hashes, Work
 from airflow_mlops.core.errors import EngineError, PartitionRefusedError, SourceUnreadableError
 from airflow_mlops.core.ports.connections import NoConnections, SparkAddress
-from tests.spark.engines import facts, open_engine, open_engines, rows_of
+from tests.same_records import facts, rows_of
+from tests.spark.engines import open_engine, open_engines
 from tests.spark.test_ingest_on_spark import (
     CONTRACT,
     FILES,
@@ -41,7 +44,9 @@ SPLITS_OF_A_TASK = 2
 class SplitsOneByOne:
     """The answers to work on splits, done here with what another process would get."""
 
-    def __init__(self, _address: SparkAddress, work: Work, count: int) -> None:
+    def __init__(self, _address: SparkAddress, work: Work, count: int, *, packages: Sequence[str]) -> None:
+        for package in packages:
+            version(package)  # raises where what reads the splits is not installed
         self._work, self._count = pickle.dumps(work), count
 
     def __enter__(self) -> SplitsOneByOne:

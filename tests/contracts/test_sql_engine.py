@@ -18,7 +18,7 @@ from airflow_mlops.core.validation.suite import Expectation, ExpectationResult
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 from tests.contracts.sales_database import COLUMNS, Engines, Sales, ingest, postgres_sales, sqlite_sales, traced
-from tests.spark.engines import facts, rows_of
+from tests.same_records import facts, rows_of
 from tests.unit.core.toy_loop import week
 
 GOOD_WEEKS = 3

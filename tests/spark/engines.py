@@ -7,10 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from airflow_mlops.core.declaration.loop import Loop
-from airflow_mlops.core.ledger.record import Record
 from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.ports.connections import NoConnections, SparkAddress
 from airflow_mlops.core.workspace import Workspace
@@ -62,23 +59,6 @@ def open_engine(
 def open_engines(fields: dict[str, Any], root: Path) -> tuple[Workspace, Workspace]:
     """Return the workspaces of a loop with each engine, that read the same deliveries."""
     return open_engine(fields, root, "local"), open_engine(fields, root, "spark")
-
-
-def facts(workspace: Workspace) -> list[tuple[Any, ...]]:
-    """Return the records of a ledger without their times and hashes."""
-    return [fact(record) for record in workspace.ledger.records()]
-
-
-def fact(record: Record[Any]) -> tuple[Any, ...]:
-    """Return a record without its time and hashes."""
-    return record.sequence, record.kind, record.operation, record.partition, record.evidence, record.details.to_json()
-
-
-def rows_of(workspace: Workspace, table: str) -> dict[str, tuple[pa.Schema, str]]:
-    """Return the columns and the rows of each partition of a table, in their order; as text, a NaN equals a NaN."""
-    partitions = getattr(workspace, table)
-    rows = {key: partitions.read(key) for key in partitions.partitions()}
-    return {key: (partition.schema, repr(partition.to_pylist())) for key, partition in rows.items()}
 
 
 @dataclass

@@ -12,7 +12,8 @@ from airflow_mlops.core.errors import MlopsError
 from tests.bad_input.case import Case
 from tests.bad_input.cases import CASES
 from tests.bad_input.world import BAD, CONTRACT, SourceKind, World
-from tests.spark.engines import SparkWorld, facts, rows_of
+from tests.same_records import facts, rows_of
+from tests.spark.engines import SparkWorld
 
 READ = [case for case in CASES if case.source in ("parquet", "csv") and case.outcome != "declaration error"]
 """The cases that reach a source which executors read."""

@@ -28,8 +28,9 @@ from airflow_mlops.core.validation.publish_snapshot import publish_snapshot
 from airflow_mlops.core.validation.validate_snapshot import validate_snapshot
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.in_memory import AcceptingValidator
+from tests.same_records import facts, rows_of
 from tests.spark.deleted_positions import delete_positions
-from tests.spark.engines import catalogue_of, facts, open_engine, open_engines, rows_of
+from tests.spark.engines import catalogue_of, open_engine, open_engines
 from tests.spark.whole_loop import compare_loops
 
 KEYS = ["2013-01-06T00:00:00", "2013-01-13T00:00:00", "2013-01-20T00:00:00"]

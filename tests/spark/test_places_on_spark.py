@@ -20,7 +20,8 @@ from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.connections import AirflowConnections
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
 from airflow_mlops.testing.gateway_process import free_port
-from tests.spark.engines import LOCAL, facts, rows_of
+from tests.same_records import facts, rows_of
+from tests.spark.engines import LOCAL
 from tests.spark.test_ingest_on_spark import CONTRACT, KEYS, as_csv, fields_of, ingest, parts_of
 
 ACCESS = {"key": "x", "secret": "y", "region": "us-east-1"}

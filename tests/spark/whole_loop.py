@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_mlops.core.rollout.score_partition import score_partition
-from tests.spark.engines import facts, open_engine, rows_of
+from tests.same_records import facts, rows_of
+from tests.spark.engines import open_engine
 from tests.unit.core.toy_loop import go_live, ingest, toy_fields, toy_rows, week
 
 WEEKS = 4
