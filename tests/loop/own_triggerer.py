@@ -81,9 +81,9 @@ def trigger() -> None:
     """Run the triggerer until it is terminated."""
     from airflow import settings
     from airflow.jobs.job import Job, run_job
-    from airflow.jobs.triggerer_job_runner import TriggererJobRunner
+    from airflow.jobs.triggerer_job_runner import TriggererJobRunner, TriggerRunnerSupervisor
 
     settings.reconfigure_orm()  # a connection of the parent is not for two processes
+    TriggerRunnerSupervisor.health_check_threshold = ALIVE_SECONDS
     runner = TriggererJobRunner(Job(), capacity=10)
-    runner.health_check_threshold = ALIVE_SECONDS
     run_job(runner.job, execute_callable=runner._execute)
