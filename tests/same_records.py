@@ -1,4 +1,4 @@
-"""What two engines must leave alike: the records of a ledger, and the rows of a table."""
+"""The records of a ledger and the rows of a table, for a comparison of two engines."""
 
 from __future__ import annotations
 
