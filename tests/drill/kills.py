@@ -174,7 +174,7 @@ class KillableStack(LocalStack):
 
 @dataclass
 class Killer(threading.Thread):
-    """Kills one process after another in the background, until it is report to end or has killed enough."""
+    """Kills one process after another in the background, until it is asked to end or has killed enough."""
 
     stack: KillableStack
     chance: random.Random
