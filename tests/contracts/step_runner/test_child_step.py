@@ -87,6 +87,7 @@ def test_a_fit_whose_task_is_killed_ends_with_it(
     # Airflow calls on_kill, which calls stop, out of the handler of SIGTERM; nothing is called before SIGKILL.
     code = (
         "import json, signal, sys\nfrom airflow_mlops.core.training.child_step import *\n"
+        "from airflow_mlops.core.ports.fit_rows import FitRows\n"
         "request, runner = FitRequest.from_dict(json.loads(sys.argv[1])), ChildStep(limits=FitLimits(minutes=5.0))\n"
         "signal.signal(signal.SIGTERM, lambda *_: runner.stop())\n"
         "runner.fit(request, FitRows.read(Path(sys.argv[2])))\n"
