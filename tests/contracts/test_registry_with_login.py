@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from airflow_mlops.core.ports.registry import RegistryUnavailableError
 from airflow_mlops.core.registry.mlflow_registry import MlflowRegistry
-from airflow_mlops.core.registry.mlflow_server import RegistryUnavailableError
 from airflow_mlops.doctor.check_servers import check_mlflow
 from airflow_mlops.doctor.diagnosis import Surroundings
 from airflow_mlops.hooks.workspace import MLFLOW_LOGIN, WorkspaceHook

@@ -82,6 +82,12 @@ class VersionGoneError(RegistryError):
     """A version that the ledger knows is not in the registry."""
 
 
+class RegistryUnavailableError(RegistryError):
+    """The registry is down, has failed or answers by an old state; a later attempt may succeed."""
+
+    retryable = True
+
+
 class ModelRegistry(Protocol):
     """Versions of one model."""
 

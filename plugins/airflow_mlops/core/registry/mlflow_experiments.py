@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops.core.ports.experiments import CANDIDATE, REQUEST, LoggedDataset, LoggedRun, offline_variables
+from airflow_mlops.core.ports.registry import RegistryUnavailableError
 from airflow_mlops.core.registry.mlflow_runs import PARENT, log_run, open_run
-from airflow_mlops.core.registry.mlflow_server import MlflowServer, RegistryUnavailableError
+from airflow_mlops.core.registry.mlflow_server import MlflowServer
 
 CONTEXT = "mlflow.data.context"
 """MLflow's own tag of an input: ``training`` or ``evaluation``."""

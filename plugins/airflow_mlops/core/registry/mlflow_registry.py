@@ -21,12 +21,13 @@ from airflow_mlops.core.ports.registry import (
     OPERATION,
     RegisteredVersion,
     Registration,
+    RegistryUnavailableError,
     ghosts_of,
 )
 from airflow_mlops.core.ports.spans import span
 from airflow_mlops.core.registry.mlflow_files import write_folder
 from airflow_mlops.core.registry.mlflow_runs import log_run, open_run
-from airflow_mlops.core.registry.mlflow_server import MlflowServer, RegistryUnavailableError
+from airflow_mlops.core.registry.mlflow_server import MlflowServer
 from airflow_mlops.core.registry.reader_notes import reader_notes
 from airflow_mlops.core.registry.registry_names import require_allowed, require_version_number
 from airflow_mlops.core.registry.replace_folder import replace_folder

@@ -11,10 +11,9 @@ from typing import Any
 
 import httpx
 
-from airflow_mlops.core.errors import RegistryError
 from airflow_mlops.core.fault_point import write
 from airflow_mlops.core.lake import lock_file
-from airflow_mlops.core.ports.registry import VersionGoneError
+from airflow_mlops.core.ports.registry import RegistryUnavailableError, VersionGoneError
 from airflow_mlops.core.registry.registry_names import require_model_name
 
 SQLITE = "sqlite:///"
@@ -108,9 +107,3 @@ def lock_database_file(uri: str) -> Iterator[None]:
         return
     with lock_file(file.with_name(f"{file.name}.lock")):
         yield
-
-
-class RegistryUnavailableError(RegistryError):
-    """The registry is down or has failed; a later attempt may succeed."""
-
-    retryable = True

@@ -10,11 +10,13 @@ import logging
 
 from airflow_mlops.core.errors import MlopsError, RegistryError
 from airflow_mlops.core.ledger.state import LoopState
-from airflow_mlops.core.ports.registry import VersionGoneError
+from airflow_mlops.core.ports.registry import RegistryUnavailableError, VersionGoneError
 from airflow_mlops.core.rollout.reconcile_target import reconcile_target
 from airflow_mlops.core.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
+MOST_ROUNDS = 10
+"""Times that aliases are set and read again; a concurrent repair costs one or two."""
 
 
 def wanted_aliases(state: LoopState) -> dict[str, str | None]:
@@ -52,10 +54,15 @@ def reconcile_aliases(workspace: Workspace) -> list[str]:
     The ledger is read again after each write until nothing differs, so that of two concurrent repairs the later state
     wins. The alias of a version that was deleted is removed, since no other version may have it;
     :func:`~airflow_mlops.core.rollout.inspect_versions.inspect_versions` reports the missing version.
+
+    Raises
+    ------
+    RegistryUnavailableError
+        If the registry cannot be reached, or says of an alias what it said before it was set, however often it is.
     """
     repairs: list[str] = []
     missing: set[str] = set()
-    while True:
+    for _ in range(MOST_ROUNDS):
         actual = workspace.registry.aliases()
         wanted = {
             alias: None if version in missing else version
@@ -71,3 +78,9 @@ def reconcile_aliases(workspace: Workspace) -> list[str]:
                 missing.add(str(version))
                 continue
             repairs.append(f"alias {alias} was {actual.get(alias) or 'absent'}, is now {version or 'absent'}")
+    alias, version = next(iter(differing.items()))
+    raise RegistryUnavailableError(
+        f"alias {alias} of {workspace.loop.model} was set to {version or 'absent'} {MOST_ROUNDS} times, and the "
+        f"registry still says {actual.get(alias) or 'absent'}: its answers are old, as those of a cache in front of "
+        "it; the next try reads them again"
+    )

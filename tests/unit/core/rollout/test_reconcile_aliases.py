@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_mlops.core.ports.registry import RegistryUnavailableError
 from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.rollout.roll_out import start_rollout
 from airflow_mlops.core.workspace import Workspace
@@ -49,6 +50,19 @@ def test_an_alias_of_somebody_else_is_left_alone(workspace: Workspace) -> None:
     workspace.registry.set_alias("best-of-2013", "1")
     assert reconcile(workspace) == []
     assert workspace.registry.aliases()["best-of-2013"] == "1"
+
+
+def test_a_registry_that_goes_on_to_answer_by_its_old_state_fails_the_attempt_and_not_the_next(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = workspace.registry
+    with monkeypatch.context() as old:
+        old.setattr(registry, "aliases", lambda: {"champion": "2", "challenger": "2"})
+        with pytest.raises(RegistryUnavailableError, match="still says 2: its answers are old") as raised:
+            reconcile(workspace)
+    assert raised.value.retryable
+    assert reconcile(workspace) == []
+    assert registry.aliases() == {"champion": "1", "challenger": "2"}
 
 
 def test_a_repair_records_nothing(workspace: Workspace) -> None:
