@@ -118,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"{total.get('points', 0)} points, {total['tried']} faults tried, {total['kills']} kills, "
         f"{total.get('bad_inputs', 0)} bad inputs; invariants checked {total['checks']} times, "
-        f"{len(total['violations'])} violations; {(time.monotonic() - began) / 60:.1f} min; in {RESULT.relative_to(HOUSE)}"
+        f"{len(total['violations'])} violations; {(time.monotonic() - began) / 60:.1f} min; "
+        f"in {RESULT.relative_to(HOUSE)}"
     )
     for name in broken:
         print(f"not passed: {name}; see {(LOGS / name).relative_to(HOUSE)}.log")
