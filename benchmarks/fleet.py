@@ -20,7 +20,8 @@ from typing import Any
 
 import psutil
 
-from airflow_mlops.testing.gateway_process import PREDICT_TOKEN, GatewayProcess, free_port
+from airflow_mlops.testing.free_ports import free_port
+from airflow_mlops.testing.gateway_process import PREDICT_TOKEN, GatewayProcess
 from benchmarks.gateway_clients import Request, ask
 from benchmarks.gateway_servers import ROW, fit_model, gateway
 from benchmarks.row import Row

@@ -22,7 +22,8 @@ import pandas as pd
 import psutil
 
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
-from airflow_mlops.testing.gateway_process import PREDICT_TOKEN, GatewayProcess, free_port
+from airflow_mlops.testing.free_ports import free_port
+from airflow_mlops.testing.gateway_process import PREDICT_TOKEN, GatewayProcess
 from benchmarks.gateway_clients import Request, ask
 
 HERE = Path(__file__).resolve().parent

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -22,6 +21,7 @@ from airflow_mlops.core.ports.registry import Registration
 from airflow_mlops.core.registry.model_file import save_model
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
 from airflow_mlops.testing.embedded_postgres import EmbeddedPostgres
+from airflow_mlops.testing.free_ports import free_port
 
 Register = Callable[[str], Registration]
 
@@ -64,8 +64,7 @@ def mlflow_server_database(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def mlflow_server(mlflow_server_database: str) -> Iterator[str]:
     folder = Path(mlflow_server_database).parent
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "kept")),

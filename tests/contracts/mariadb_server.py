@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pymysql
 import pytest
 
 from airflow_mlops.testing.child_processes import finish_child, start_child, stop_sessions, wait_until_ready
+from airflow_mlops.testing.free_ports import free_port
 
 PACKAGES = ("mariadb-server-core", "mariadb-client-core")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-mlops" / "mariadb"
@@ -103,8 +103,7 @@ def find_programs() -> Programs:
 def running_mariadb(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the arguments of a connection to a server whose data is in a folder, and stop it afterwards."""
     programs, data = find_programs(), folder / "data"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     # A server refuses to run as root unless it is named.
     user = ["--user=root"] if os.geteuid() == 0 else []
     base = [f"--basedir={programs.root / 'usr'}", f"--datadir={data}", *user]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -28,6 +27,7 @@ from airflow_mlops.core.errors import (
 from airflow_mlops.core.ports.partitions import BATCH_ROWS
 from airflow_mlops.core.sources.sql_source import SqlRows
 from airflow_mlops.hooks.connections import AirflowConnections
+from airflow_mlops.testing.free_ports import free_port
 from tests.bad_input.world import BAD, HISTORY, World, good_rows
 from tests.contracts.mariadb_server import running_mariadb
 from tests.contracts.test_sql_source import rows_of, run, source
@@ -351,8 +351,7 @@ def test_a_missing_table_or_column_is_unreadable_and_a_missing_server_is_tried_a
     name = table("id int, other date", "VALUES (1, '2013-01-02')")
     with pytest.raises(SourceUnreadableError, match="Unknown column 'at'"):
         rows_of(source(connect, name))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        away = {"host": "127.0.0.1", "port": probe.getsockname()[1], "password": "hunter2"}
+    away = {"host": "127.0.0.1", "port": free_port(), "password": "hunter2"}
     with pytest.raises(SourceUnreachableError, match=r"there is no connection \(OperationalError\)") as caught:
         rows_of(source(lambda: pymysql.connect(**away), "t"))
     assert caught.value.retryable

@@ -19,6 +19,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from airflow_mlops.core.lake import Lake, LakeFiles
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
+from airflow_mlops.testing.free_ports import free_port
 from tests.terraform_module import REGION, policy, references
 
 BUCKET, OTHER = "loops", "of-somebody-else"
@@ -50,8 +51,7 @@ class Account:
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """The account, with two buckets; its process is its own, as moto enforces for all or for nobody."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = tmp_path_factory.mktemp("moto") / "moto.log"
     command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]

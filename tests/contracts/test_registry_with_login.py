@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from airflow_mlops.doctor.check_servers import check_mlflow
 from airflow_mlops.doctor.diagnosis import Surroundings
 from airflow_mlops.hooks.workspace import MLFLOW_LOGIN, WorkspaceHook
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
+from airflow_mlops.testing.free_ports import free_port
 from tests.contracts.conftest import Register, answers
 
 NAME, PASSWORD = "loops", "a-password-of-16"
@@ -33,8 +33,7 @@ def guarded_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         f"admin_username = {NAME}\nadmin_password = {PASSWORD}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--app-name", "basic-auth", "--allowed-hosts", f"127.0.0.1:{port}"),

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from airflow_mlops.core.rollout.reconcile_aliases import reconcile
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
 from airflow_mlops.testing.faulty_proxy import FAULTS
+from airflow_mlops.testing.free_ports import free_port
 from tests.contracts.conftest import answers
 from tests.drill.history import (
     SECRET,
@@ -98,8 +98,7 @@ class Machines:
 def mlflow_server(folder: Path) -> Iterator[str]:
     """Yield the address of an MLflow server of its own."""
     folder.mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "kept")),

@@ -33,7 +33,8 @@ from airflow_mlops.core.rollout.roll_out import run_rollout_step, start_rollout
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
-from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess, free_port
+from airflow_mlops.testing.free_ports import free_port
+from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.loop.by_core import publish, register
 
 pytestmark = pytest.mark.e2e

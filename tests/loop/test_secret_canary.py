@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
+from airflow_mlops.testing.free_ports import free_port
 from tests.loop.canary_history import CANARY, canary
 from tests.loop.receivers import span_collector, webhook
 from tests.loop.test_warehouse_and_object_store import answers
@@ -42,8 +42,7 @@ class History:
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """The loop to its first champion, and through five services that refuse."""
     folder = tmp_path_factory.mktemp("canary")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
     child = start_child("s3", command, dict(os.environ), tmp_path_factory.mktemp("s3") / "s3.log")
     endpoint = f"http://127.0.0.1:{port}"

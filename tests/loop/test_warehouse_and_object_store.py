@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -22,6 +21,7 @@ from airflow_mlops.core.lake import Lake
 from airflow_mlops.core.open_workspace import Stores
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
 from airflow_mlops.testing.embedded_postgres import EmbeddedPostgres
+from airflow_mlops.testing.free_ports import free_port
 from tests.loop.invariants import assert_invariants
 from tests.loop.project import KEYS, Project, embedded_stores, make_project, states, week
 
@@ -159,8 +159,7 @@ def test_a_loop_over_postgresql_goes_from_rows_to_served_predictions(
 @pytest.fixture
 def object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
     """An S3 with an empty bucket, which Airflow knows as ``store``, with the lake in it."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     # A process of its own: delta-rs holds the interpreter's lock while it waits for an answer.
     command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
     child = start_child("s3", command, dict(os.environ), tmp_path / "s3.log")

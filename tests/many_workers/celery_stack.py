@@ -24,7 +24,7 @@ from pyarrow.fs import S3FileSystem
 
 from airflow_mlops.core.ports.signing_keys import new_private_key
 from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
-from airflow_mlops.testing.gateway_process import free_port
+from airflow_mlops.testing.free_ports import free_port
 from airflow_mlops.testing.stack import LocalStack
 
 MLFLOW_USER, MLFLOW_PASSWORD = "loops", "a password of MLflow"

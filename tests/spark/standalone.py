@@ -12,7 +12,7 @@ import pyspark
 
 from airflow_mlops.core.ports.connections import SparkAddress
 from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
-from airflow_mlops.testing.gateway_process import free_port
+from airflow_mlops.testing.free_ports import free_port
 from tests.spark.engines import ON_LOOPBACK
 
 HOUSE = Path(__file__).parents[2]

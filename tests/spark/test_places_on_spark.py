@@ -19,7 +19,7 @@ from airflow_mlops.core.open_workspace import Stores, open_workspace
 from airflow_mlops.core.workspace import Workspace
 from airflow_mlops.hooks.connections import AirflowConnections
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
-from airflow_mlops.testing.gateway_process import free_port
+from airflow_mlops.testing.free_ports import free_port
 from tests.same_records import facts, rows_of
 from tests.spark.engines import LOCAL
 from tests.spark.test_ingest_on_spark import CONTRACT, KEYS, as_csv, fields_of, ingest, parts_of

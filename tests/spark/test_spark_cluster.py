@@ -21,7 +21,7 @@ from airflow_mlops.core.engines.spark_splits import SparkSplits, hash_message, r
 from airflow_mlops.core.errors import DeclarationError, EngineError, EngineLostError
 from airflow_mlops.core.ports.connections import SparkAddress
 from airflow_mlops.release import __version__
-from airflow_mlops.testing.gateway_process import free_port
+from airflow_mlops.testing.free_ports import free_port
 from tests.spark.engines import LOCAL, ON_LOOPBACK, open_engine
 from tests.spark.standalone import Cluster, start_cluster
 from tests.spark.test_ingest_on_spark import CONTRACT, KEYS, KINDS, assert_equal, fields_of, ingest

@@ -15,7 +15,7 @@ import httpx
 
 from airflow_mlops.testing.airflow_client import AirflowClient
 from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
-from airflow_mlops.testing.gateway_process import free_port
+from airflow_mlops.testing.free_ports import free_port
 
 HOUSE = Path(__file__).resolve().parents[2]
 ENVIRONMENT = HOUSE / ".venv-wheel"

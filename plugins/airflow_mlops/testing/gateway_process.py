@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 import airflow_mlops
 from airflow_mlops.gateway.settings import CONTROL_TOKEN, TOKEN
 from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
+from airflow_mlops.testing.free_ports import free_port
 
 PREDICT_TOKEN = "a token for predictions"
 TELL_TOKEN = "a token for what is served"
@@ -143,10 +143,3 @@ class GatewayProcess:
         """Return the entries of the prediction log on disk, oldest file first."""
         files = sorted((self.log / folder).glob("*.parquet"))
         return [line for file in files for line in pq.ParquetFile(file).read().to_pylist()]
-
-
-def free_port() -> int:
-    """Return a free port of the loopback interface."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

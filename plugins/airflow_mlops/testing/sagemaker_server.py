@@ -17,7 +17,6 @@ import io
 import json
 import os
 import re
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from airflow_mlops.testing.child_processes import Child, start_child, stop_sessions, wait_until_ready
+from airflow_mlops.testing.free_ports import free_port
 from airflow_mlops.testing.sagemaker_endpoints import EndpointsDouble, RefusedCallError
 from airflow_mlops.testing.sagemaker_statistics import patch_moto_statistics
 
@@ -47,8 +47,7 @@ class SageMakerEndpoints:
         self._child: Child | None = None
 
     def __enter__(self) -> Self:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", __name__, "--port", str(port), "--change-seconds", str(self.change_seconds)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import tarfile
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit
 from pyarrow.fs import FileSelector
 
 from airflow_mlops.core.training.child_process import arithmetic_variables
+from airflow_mlops.testing.free_ports import free_port
 from airflow_mlops.testing.sagemaker_double import ENDED, RefusedCallError, SageMakerDouble
 
 START_SECONDS = 120
@@ -136,8 +136,7 @@ class TransformsDouble(SageMakerDouble):
 
     def _ask_container(self, name: str, job: dict[str, Any], folder: Path) -> dict[str, bytes] | None:
         """Return the answer of a container to each file of the input; None if it refuses one, or does not run."""
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         command = [sys.executable, str(folder / "model" / "code.zip"), "serve", "--folder", str(folder)]
         address = {"SAGEMAKER_BIND_TO_PORT": str(port), "MLOPS_BIND_TO_HOST": "127.0.0.1"}
         environment = {"PATH": os.environ["PATH"]} | arithmetic_variables() | address

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
+
+from airflow_mlops.testing.free_ports import free_port
 
 _WORKERS_PER_SLOT = 3
 
@@ -44,15 +45,14 @@ def new_settings(
     home: Path, *, dags_folder: Path, project_root: Path, plugins_folder: Path | None, parallelism: int
 ) -> StackSettings:
     """Return settings with free ports and fresh secrets; the folders become absolute."""
-    api_port, mlflow_port = _free_ports(2)
     root = project_root.resolve()
     return StackSettings(
         home=home,
         dags_folder=dags_folder.resolve(),
         project_root=root,
         plugins_folder=(plugins_folder or root / "plugins").resolve(),
-        api_port=api_port,
-        mlflow_port=mlflow_port,
+        api_port=free_port(),
+        mlflow_port=free_port(),
         user="admin",
         password=secrets.token_urlsafe(12),
         secret=secrets.token_hex(48),
@@ -152,14 +152,3 @@ def _airflow_pace(settings: StackSettings) -> dict[str, str]:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__METRICS__STATSD_ON": "False",
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for open_socket in sockets:
-            open_socket.bind(("127.0.0.1", 0))
-        return [int(open_socket.getsockname()[1]) for open_socket in sockets]
-    finally:
-        for open_socket in sockets:
-            open_socket.close()

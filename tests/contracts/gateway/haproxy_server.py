@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
-from airflow_mlops.testing.gateway_process import free_port
+from airflow_mlops.testing.free_ports import free_port
 
 CONFIG = Path(__file__).parents[3] / "docker" / "haproxy.cfg"
 

@@ -24,7 +24,8 @@ import pytest
 from airflow_mlops.core.ports.rollout_target import TargetError, Telemetry, Traffic
 from airflow_mlops.core.rollout.sticky_share import BUCKETS, StickySplit
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
-from airflow_mlops.testing.gateway_process import TELL_TOKEN, free_port
+from airflow_mlops.testing.free_ports import free_port
+from airflow_mlops.testing.gateway_process import TELL_TOKEN
 from tests.contracts.gateway.fleet_load import Load
 from tests.contracts.gateway.haproxy_server import running_haproxy
 from tests.contracts.gateway.toy_project import ToyProject

@@ -15,7 +15,8 @@ from airflow_mlops.core.errors import RolloutError
 from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
 from airflow_mlops.core.rollout.targets.gateway.gateway_target import GatewayTarget
 from airflow_mlops.core.rollout.targets.gateway.replica_addresses import resolve_replicas
-from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess, free_port
+from airflow_mlops.testing.free_ports import free_port
+from airflow_mlops.testing.gateway_process import TELL_TOKEN, GatewayProcess
 from tests.contracts.gateway.toy_project import ToyProject, picky, row
 
 CANARY = Traffic(2, "1", "2", "canary", 25.0, "rollout-2")

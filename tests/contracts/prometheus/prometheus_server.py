@@ -15,7 +15,7 @@ import httpx
 import yaml
 
 from airflow_mlops.testing.child_processes import start_child, stop_sessions, wait_until_ready
-from airflow_mlops.testing.gateway_process import free_port
+from airflow_mlops.testing.free_ports import free_port
 
 
 def program(name: str) -> str:

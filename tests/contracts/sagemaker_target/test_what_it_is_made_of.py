@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import socket
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from airflow_mlops.core.ports.rollout_target import TargetError, Traffic
 from airflow_mlops.core.registry.model_file import file_digest, load_model
 from airflow_mlops.core.rollout.targets.sagemaker.model import endpoint_name, pack
 from airflow_mlops.hooks.sagemaker import sagemaker_target
+from airflow_mlops.testing.free_ports import free_port
 from tests.contracts.sagemaker_target.place import BUCKET, CONNECTION, SERVING, Place
 from tests.contracts.sagemaker_target.test_serving import CANARY, FIRST, start
 
@@ -163,8 +163,7 @@ def test_a_bucket_that_is_not_there_is_named(place: Place, monkeypatch: pytest.M
 
 
 def test_where_aws_does_not_answer_trying_again_may_help(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    nobody = f"http://127.0.0.1:{free_port()}"
     quick = {"retries": {"max_attempts": 1}, "connect_timeout": 1}
     monkeypatch.setenv(CONNECTION, place.aws.connection(serving=SERVING, endpoint_url=nobody, config_kwargs=quick))
     target = place.another_try()
