@@ -50,6 +50,10 @@ def main() -> int:
         replay_year(stack, loops, weeks=arguments.weeks)
         print("==> summary")
         workspaces = [open_loop(loop, stack, ROOT, home) for loop in loops]
+        for loop in (workspace.loop for workspace in workspaces if not workspace.state().scored):
+            print(f"no week of {loop.model} was scored: its first model is fitted on {loop.train.window} weeks and")
+            print(f"judged on later ones; replay more than --weeks {arguments.weeks}")
+            return 1
         summary = summarise(workspaces, stack.client, minutes=(time.monotonic() - began) / 60)
         summary["proof"] = {workspace.loop.model: prove_champion(workspace, build) for workspace in workspaces}
         summary["replay"] = {workspace.loop.model: compare_with_replay(workspace) for workspace in workspaces}
